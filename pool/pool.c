@@ -1,0 +1,467 @@
+/* The pool's face: making, opening, closing and growing pools, and what they say of themselves.
+ *
+ * Create: check everything, wipe the disks' ends and catalogs, write an empty catalog that names the disks, and last the
+ * labels: there is no pool before the last label. Import is in import.c.
+ *
+ * Add: the new disk gets its label first; then a transaction on the old disks makes it a member; then a checkpoint on all
+ * disks brings it the catalog. Crash before the transaction: the old disks are the pool, and a disk with a label but no
+ * membership is refused. Crash after it: the new disk is needed, and the next import brings it the catalog.
+ *
+ * Always holds: pool->disks[id] is set before anything on that disk is granted and never changes until pool_close. */
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "pool/base/mem.h"
+#include "pool/pool_int.h"
+#include "pool/segment_format.h"
+
+/* --- life ------------------------------------------------------------------------------------------------------- */
+
+int pool_new(const struct uuid *uuid, const char *name, uint32_t zone_bytes, struct pool **out)
+{
+	struct pool *pool = mem_zalloc(sizeof(*pool));
+
+	if (!pool)
+		return -ENOMEM;
+	if (catalog_new(uuid, &pool->catalog)) {
+		mem_free(pool);
+		return -ENOMEM;
+	}
+	catalog_on_change(pool->catalog, segments_changed, pool);
+	pool->loop = loop_self();
+	pool->uuid = *uuid;
+	memcpy(pool->name, name, strlen(name) + 1);
+	pool->zone_bytes = zone_bytes;
+	zones_init(&pool->zones);
+	omap_init(&pool->owners, sizeof(void *));
+	list_init(&pool->watches);
+	fmutex_init(&pool->admin_lock);
+	*out = pool;
+	return 0;
+}
+
+void pool_free(struct pool *pool)
+{
+	if (!pool)
+		return;
+	catalog_free(pool->catalog);
+	segments_release(pool);
+	zones_release(&pool->zones);
+	rows_release(pool);
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		mem_free(pool->disks[id]);
+	mem_free(pool);
+}
+
+/* A disk's part of the pool, allocated but not yet visible. */
+struct joiner {
+	struct pool_disk *pd;
+	uint64_t *bitmap;
+};
+
+static int joiner_init(struct joiner *joiner, struct disk *disk, const struct label *label)
+{
+	joiner->pd = mem_zalloc(sizeof(*joiner->pd));
+	joiner->bitmap = zones_bitmap_new(label->zone_count);
+	if (!joiner->pd || !joiner->bitmap) {
+		mem_free(joiner->pd);
+		mem_free(joiner->bitmap);
+		return -ENOMEM;
+	}
+	joiner->pd->disk = disk;
+	joiner->pd->label = *label;
+	return 0;
+}
+
+static void joiner_release(struct joiner *joiner)
+{
+	mem_free(joiner->pd);
+	mem_free(joiner->bitmap);
+}
+
+static void joiner_join(struct joiner *joiner, struct pool *pool)
+{
+	const struct label *label = &joiner->pd->label;
+
+	assert(!pool->disks[label->disk_id]);
+	pool->disks[label->disk_id] = joiner->pd;
+	pool->disk_count++;
+	zones_add_disk(&pool->zones, label->disk_id, label->zone_count, joiner->bitmap);
+}
+
+int pool_attach(struct pool *pool, struct disk *disk, const struct label *label)
+{
+	struct joiner joiner;
+	int ret = joiner_init(&joiner, disk, label);
+
+	if (ret)
+		return ret;
+	ret = catalog_attach(pool->catalog, disk, label->half, &joiner.pd->failed);
+	if (ret) {
+		joiner_release(&joiner);
+		return ret;
+	}
+	joiner_join(&joiner, pool);
+	return 0;
+}
+
+void pool_put_disk_object(struct cat_txn *txn, const struct label *label)
+{
+	struct disk_payload payload = {
+		.disk_bytes = le64_of(label->disk_bytes),
+		.zone_count = le32_of(label->zone_count),
+	};
+
+	memcpy(payload.uuid, label->disk_uuid.b, sizeof(payload.uuid));
+	cat_put(txn, CAT_DISK, label->disk_id, &payload, sizeof(payload));
+}
+
+void pool_close(struct pool *pool)
+{
+	struct disk *disks[POOL_DISKS_MAX];
+	uint32_t count = 0;
+
+	/* A commit may still be on its way for somebody who no longer waits for it. */
+	fmutex_lock(&pool->catalog->commit_lock);
+	fmutex_unlock(&pool->catalog->commit_lock);
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		if (pool->disks[id])
+			disks[count++] = pool->disks[id]->disk;
+	pool_free(pool);
+	for (uint32_t i = 0; i < count; i++)
+		disk_close(disks[i]);
+}
+
+/* On failure some disks may still carry labels; the pool stays open. */
+int pool_destroy(struct pool *pool, struct err *err)
+{
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
+		struct pool_disk *pd = pool->disks[id];
+		int ret = pd ? label_wipe(pd->disk, err) : 0;
+
+		if (ret)
+			return err_prefix(err, ret, "cannot destroy pool '%s': disk '%s'", pool->name, pd->disk->uri);
+	}
+	pool_close(pool);
+	return 0;
+}
+
+/* --- create ------------------------------------------------------------------------------------------------------ */
+
+int pool_check_takeable(struct disk *disk, struct err *err)
+{
+	struct disk_probe probe;
+	int ret = pool_probe_disk(disk, &probe, err);
+
+	if (ret)
+		return ret;
+	if (probe.labelled)
+		return err_set(err, -EEXIST, "it belongs to pool '%s' (use --force to take it)", probe.pool_name);
+	if (probe.foreign[0])
+		return err_set(err, -EEXIST, "it holds %s data (use --force to overwrite it)", probe.foreign);
+	return 0;
+}
+
+static bool zone_bytes_valid(uint32_t zone_bytes)
+{
+	return zone_bytes >= ZONE_BYTES_MIN && zone_bytes <= ZONE_BYTES_MAX && (zone_bytes & (zone_bytes - 1)) == 0;
+}
+
+static int check_opts(const struct pool_create_opts *opts, uint32_t disk_count, struct err *err)
+{
+	if (!name_is_valid(opts->name))
+		return err_set(err, -EINVAL,
+			       "'%.80s' is no name: use 1 to %d of A-Z a-z 0-9 . _ -, not beginning with . or -",
+			       opts->name, POOL_NAME_MAX);
+	if (opts->zone_bytes && !zone_bytes_valid(opts->zone_bytes))
+		return err_set(err, -EINVAL, "zone size %u is not a power of two from %u to %u", opts->zone_bytes,
+			       ZONE_BYTES_MIN, ZONE_BYTES_MAX);
+	if (disk_count == 0 || disk_count > POOL_DISKS_MAX)
+		return err_set(err, -EINVAL, "a pool has 1 to %d disks, not %u", POOL_DISKS_MAX, disk_count);
+	return 0;
+}
+
+static uint32_t smallest_zone_bytes(struct disk **disks, uint32_t disk_count)
+{
+	uint64_t smallest = UINT64_MAX;
+
+	for (uint32_t i = 0; i < disk_count; i++)
+		smallest = disks[i]->size_bytes < smallest ? disks[i]->size_bytes : smallest;
+	return label_default_zone_bytes(smallest);
+}
+
+static int check_new_disk(struct disk **disks, uint32_t i, uint32_t zone_bytes, bool force, struct err *err)
+{
+	struct label label;
+	int ret;
+
+	for (uint32_t j = 0; j < i; j++)
+		if (disks[i] == disks[j])
+			return err_set(err, -EINVAL, "it is named twice");
+	ret = label_layout(&label, disks[i]->size_bytes, zone_bytes, err);
+	if (!ret && !force)
+		ret = pool_check_takeable(disks[i], err);
+	return ret;
+}
+
+static void label_fill(struct label *label, const struct pool *pool, uint32_t disk_id, uint32_t disk_count)
+{
+	memset(label, 0, sizeof(*label));
+	label->pool_uuid = pool->uuid;
+	label->disk_uuid = uuid_new(pool->loop);
+	memcpy(label->pool_name, pool->name, sizeof(label->pool_name));
+	label->generation = 1;
+	label->disk_id = disk_id;
+	label->disk_count = disk_count;
+}
+
+static int create_attach(struct pool *pool, struct disk **disks, uint32_t disk_count, struct err *err)
+{
+	for (uint32_t i = 0; i < disk_count; i++) {
+		struct label label;
+		int ret;
+
+		label_fill(&label, pool, i, disk_count);
+		ret = label_layout(&label, disks[i]->size_bytes, pool->zone_bytes, err);
+		if (ret)
+			return ret;
+		if (pool_attach(pool, disks[i], &label))
+			return err_set(err, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+/* Makes the ends of a disk and its catalog areas empty. */
+static int wipe_disk(struct disk *disk, const struct label *label, struct err *err)
+{
+	int ret = label_wipe(disk, err);
+
+	if (ret)
+		return ret;
+	ret = catalog_wipe_disk(disk, label->half);
+	return ret ? err_set(err, ret, "cannot wipe the catalog: %s", strerror(-ret)) : 0;
+}
+
+static int create_catalog(struct pool *pool, struct err *err)
+{
+	struct cat_txn txn;
+	int ret = catalog_format(pool->catalog);
+
+	cat_txn_init(&txn);
+	for (uint32_t id = 0; id < pool->disk_count; id++)
+		pool_put_disk_object(&txn, &pool->disks[id]->label);
+	if (!ret)
+		ret = catalog_commit(pool->catalog, &txn);
+	cat_txn_release(&txn);
+	return ret ? err_set(err, ret, "cannot write the catalog: %s", strerror(-ret)) : 0;
+}
+
+static int create_write(struct pool *pool, struct err *err)
+{
+	int ret;
+
+	for (uint32_t id = 0; id < pool->disk_count; id++) {
+		ret = wipe_disk(pool->disks[id]->disk, &pool->disks[id]->label, err);
+		if (ret)
+			return err_prefix(err, ret, "disk '%s'", pool->disks[id]->disk->uri);
+	}
+	ret = create_catalog(pool, err);
+	for (uint32_t id = 0; id < pool->disk_count && !ret; id++) {
+		ret = label_write(pool->disks[id]->disk, &pool->disks[id]->label, err);
+		if (ret)
+			err_prefix(err, ret, "disk '%s'", pool->disks[id]->disk->uri);
+	}
+	return ret;
+}
+
+int pool_create(const struct pool_create_opts *opts, struct disk **disks, uint32_t disk_count, struct pool **out,
+		struct err *err)
+{
+	struct uuid uuid = uuid_new(loop_self());
+	struct pool *pool = NULL;
+	uint32_t zone_bytes;
+	int ret = check_opts(opts, disk_count, err);
+
+	if (ret)
+		return err_prefix(err, ret, "cannot create pool");
+	zone_bytes = opts->zone_bytes ? opts->zone_bytes : smallest_zone_bytes(disks, disk_count);
+	for (uint32_t i = 0; i < disk_count; i++) {
+		ret = check_new_disk(disks, i, zone_bytes, opts->force, err);
+		if (ret)
+			return err_prefix(err, ret, "cannot use disk '%s'", disks[i]->uri);
+	}
+	if (pool_new(&uuid, opts->name, zone_bytes, &pool))
+		return err_set(err, -ENOMEM, "cannot create pool '%s': out of memory", opts->name);
+	ret = create_attach(pool, disks, disk_count, err);
+	if (!ret)
+		ret = create_write(pool, err);
+	if (ret) {
+		pool_free(pool);
+		return err_prefix(err, ret, "cannot create pool '%s'", opts->name);
+	}
+	*out = pool;
+	return 0;
+}
+
+/* --- add a disk ---------------------------------------------------------------------------------------------------- */
+
+static bool is_member(const struct pool *pool, const struct disk *disk, const struct label *label)
+{
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
+		const struct pool_disk *pd = pool->disks[id];
+
+		if (pd && (pd->disk == disk || (label && uuid_equal(&pd->label.disk_uuid, &label->disk_uuid))))
+			return true;
+	}
+	return false;
+}
+
+static int check_addable(struct pool *pool, struct disk *disk, bool force, struct err *err)
+{
+	struct label label;
+	struct err label_err;
+	int ret = label_read(disk, &label, &label_err);
+	bool labelled = ret == 0;
+
+	if (ret && ret != -ENOENT && ret != -EUCLEAN && ret != -EOPNOTSUPP)
+		return err_set(err, ret, "%s", label_err.msg);
+	if (pool->disk_count == POOL_DISKS_MAX)
+		return err_set(err, -EINVAL, "a pool has at most %d disks", POOL_DISKS_MAX);
+	if (is_member(pool, disk, labelled ? &label : NULL))
+		return err_set(err, -EEXIST, "it is a disk of this pool already");
+	return force ? 0 : pool_check_takeable(disk, err);
+}
+
+/* Tells the other disks' labels the new number of disks. Only probes read it: a failure does no harm. */
+static void refresh_disk_counts(struct pool *pool)
+{
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
+		struct pool_disk *pd = pool->disks[id];
+		struct err ignored;
+
+		if (!pd || pd->label.disk_count == pool->disk_count)
+			continue;
+		pd->label.disk_count = pool->disk_count;
+		pd->label.generation++;
+		(void)label_write(pd->disk, &pd->label, &ignored);
+	}
+}
+
+static int admit(struct pool *pool, struct joiner *joiner, struct err *err)
+{
+	struct pool_disk *pd = joiner->pd;
+	struct cat_txn txn;
+	int ret;
+
+	cat_txn_init(&txn);
+	pool_put_disk_object(&txn, &pd->label);
+	ret = catalog_admit(pool->catalog, pd->disk, pd->label.half, &pd->failed, &txn);
+	cat_txn_release(&txn);
+	if (ret == -ENOSPC)
+		return err_set(err, ret, "it is too small for the catalog of this pool");
+	return ret ? err_set(err, ret, "cannot write the catalog: %s", strerror(-ret)) : 0;
+}
+
+static int add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err)
+{
+	struct label label;
+	struct joiner joiner;
+	int ret = check_addable(pool, disk, force, err);
+
+	if (ret)
+		return ret;
+	label_fill(&label, pool, pool->disk_count, pool->disk_count + 1);
+	ret = label_layout(&label, disk->size_bytes, pool->zone_bytes, err);
+	if (ret)
+		return ret;
+	if (joiner_init(&joiner, disk, &label))
+		return err_set(err, -ENOMEM, "out of memory");
+	ret = wipe_disk(disk, &label, err);
+	if (!ret)
+		ret = label_write(disk, &label, err);
+	if (!ret)
+		ret = admit(pool, &joiner, err);
+	if (ret) {
+		joiner_release(&joiner);
+		return ret;
+	}
+	joiner_join(&joiner, pool);
+	refresh_disk_counts(pool);
+	return 0;
+}
+
+int pool_add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err)
+{
+	int ret;
+
+	fmutex_lock(&pool->admin_lock);
+	ret = add_disk(pool, disk, force, err);
+	fmutex_unlock(&pool->admin_lock);
+	if (!ret)
+		segments_tell_watches(pool);
+	return ret ? err_prefix(err, ret, "cannot add disk '%s' to pool '%s'", disk->uri, pool->name) : 0;
+}
+
+/* --- what it says ---------------------------------------------------------------------------------------------------- */
+
+const char *pool_name(const struct pool *pool)
+{
+	return pool->name;
+}
+
+const struct uuid *pool_uuid(const struct pool *pool)
+{
+	return &pool->uuid;
+}
+
+struct loop *pool_loop(const struct pool *pool)
+{
+	return pool->loop;
+}
+
+struct catalog *pool_catalog(struct pool *pool)
+{
+	return pool->catalog;
+}
+
+void pool_get_info(const struct pool *pool, struct pool_info *info)
+{
+	*info = (struct pool_info){
+		.disk_count = pool->disk_count,
+		.zone_bytes = pool->zone_bytes,
+		.zones = pool->zones.count,
+		.zones_free = pool->zones.free,
+		.zones_reserved = pool->zones.reserve,
+		.segments = pool->segment_count,
+		.catalog_objects = pool->catalog->count,
+	};
+}
+
+static uint32_t nth_disk_id(const struct pool *pool, uint32_t i)
+{
+	uint32_t id = 0;
+
+	assert(i < pool->disk_count);
+	for (;; id++)
+		if (pool->disks[id] && i-- == 0)
+			return id;
+}
+
+void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_info *info)
+{
+	uint32_t id = nth_disk_id(pool, i);
+	const struct pool_disk *pd = pool->disks[id];
+
+	*info = (struct pool_disk_info){
+		.uri = pd->disk->uri,
+		.id = id,
+		.uuid = pd->label.disk_uuid,
+		.state = atomic_load(&pd->failed) ? "failed" : "online",
+		.size_bytes = pd->label.disk_bytes,
+		.zones = pool->zones.disks[id].count,
+		.zones_free = pool->zones.disks[id].free,
+	};
+	disk_counters_sum(pd->disk, &info->counters);
+}

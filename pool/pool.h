@@ -1,0 +1,188 @@
+/* A pool: disks gathered into zones, zones grouped into segments, and a catalog that names everything.
+ *
+ * The pool knows no volume: a segment belongs to an `owner` number (a lineage). Unless stated otherwise functions run on
+ * fibers of the pool's loop (loop 0) and may wait. Functions marked "any loop" may be called from fibers of any loop and
+ * go to the pool's loop by message. Errors: -errno and a message. */
+#ifndef POOL_POOL_H
+#define POOL_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool/base/err.h"
+#include "pool/base/list.h"
+#include "pool/catalog.h"
+#include "pool/disks/disk.h"
+#include "pool/runtime/fiber.h"
+
+#define BLOCK_BYTES 4096u
+#define BLOCK_SHIFT 12
+#define POOL_NAME_MAX 64
+#define POOL_DISKS_MAX 256
+#define ZONE_BYTES_DEFAULT (16u << 20)
+#define ZONE_BYTES_MIN (2u << 20)
+#define ZONE_BYTES_MAX (1u << 30)
+#define SEGMENT_COLS_MAX 24
+
+struct pool;
+
+struct uuid {
+	uint8_t b[16];
+};
+void uuid_to_text(const struct uuid *uuid, char text[37]);
+
+/* [A-Za-z0-9._-]{1,64} without a leading dot or dash. */
+bool name_is_valid(const char *name);
+
+/* --- pools ------------------------------------------------------------------------------------------------ */
+
+struct pool_create_opts {
+	const char *name;
+	uint32_t zone_bytes;             /* 0: default; a power of two in [ZONE_BYTES_MIN, ZONE_BYTES_MAX] */
+	bool force;                      /* take disks that hold a file system or belong to another pool */
+};
+
+/* Formats the disks and opens the pool. On success the pool owns the disks; on failure the caller still does, and no
+ * label was written unless the error is an I/O error. */
+int pool_create(const struct pool_create_opts *opts, struct disk **disks, uint32_t disk_count, struct pool **out,
+		struct err *err);
+/* Opens an existing pool from all of its disks, given in any order. Refuses, with nothing written: foreign or missing
+ * disks (named), unknown feature bits, a pool that another process has open. Ownership as in pool_create. */
+int pool_import(struct disk **disks, uint32_t disk_count, struct pool **out, struct err *err);
+/* Closes and frees the pool and its disks. Lineages must be closed. Clean: all is durable. */
+void pool_close(struct pool *pool);
+/* Wipes the labels, then closes. On failure the pool stays open. */
+int pool_destroy(struct pool *pool, struct err *err);
+int pool_add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err);
+
+const char *pool_name(const struct pool *pool);
+const struct uuid *pool_uuid(const struct pool *pool);
+struct loop *pool_loop(const struct pool *pool);
+struct catalog *pool_catalog(struct pool *pool);
+
+/* What a disk says of itself, before any import. Fiber of the disk's loop; waits. */
+struct disk_probe {
+	bool labelled;                   /* a valid label of ours */
+	char pool_name[POOL_NAME_MAX + 1];
+	struct uuid pool_uuid, disk_uuid;
+	uint32_t disk_index, disk_count; /* of how many disks, when the label was written */
+	char foreign[32];                /* "ext4", "xfs", "LVM2", ... or "" */
+};
+int pool_probe_disk(struct disk *disk, struct disk_probe *probe, struct err *err);
+
+struct pool_disk_info {
+	const char *uri;
+	uint32_t id;
+	struct uuid uuid;
+	const char *state;               /* "online", "failed" */
+	uint64_t size_bytes, zones, zones_free;
+	struct disk_counters counters;
+};
+struct pool_info {
+	uint32_t disk_count;
+	uint32_t zone_bytes;
+	uint64_t zones, zones_free, zones_reserved;
+	uint64_t segments, catalog_objects;
+};
+void pool_get_info(const struct pool *pool, struct pool_info *info);
+/* i < disk_count */
+void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_info *info);
+
+/* --- segments --------------------------------------------------------------------------------------------- */
+
+/* Redundancy: k data and m parity zones a row. plain is {1, 0}. */
+struct policy {
+	uint8_t k, m;
+};
+
+enum segment_stream {
+	STREAM_DATA = 0,                 /* a lineage's batch log, replayed by recovery */
+	STREAM_META = 1,                 /* map nodes and liveness, reached from checkpoints */
+	STREAM_COUNT,
+};
+
+/* Who may take the last free zones. */
+enum grant_class {
+	GRANT_DATA,                      /* leaves the reserve alone */
+	GRANT_RESERVE,                   /* may use the reserve: map, liveness, discards */
+};
+
+struct zone_addr {
+	uint32_t disk_id, zone;
+};
+
+#define SEGMENT_UNSEALED UINT32_MAX
+
+/* A segment as the catalog knows it; `grant` names this life of it and is unique for ever. */
+struct segment {
+	uint64_t grant, owner;
+	uint32_t segno;                  /* owner's number for it, unique within the owner while the segment lives */
+	uint32_t sealed_blocks;          /* log ends here (recovery's seal); SEGMENT_UNSEALED otherwise */
+	uint8_t stream;                  /* enum segment_stream */
+	struct policy policy;
+	struct zone_addr cols[SEGMENT_COLS_MAX];     /* k data columns, then m parity columns */
+};
+
+/* Blocks of data a segment of this policy holds: k * zone_bytes / BLOCK_BYTES. */
+uint32_t segment_blocks(const struct pool *pool, struct policy policy);
+
+/* Grants a fresh segment on different disks, durable on return. Any loop. -ENOSPC: no zones left for this class.
+ * `avoid_disk` (UINT32_MAX: none) is used only if there is no other choice. */
+int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segment_stream stream, struct policy policy,
+		  enum grant_class class, uint32_t avoid_disk, struct segment *out) __attribute__((warn_unused_result));
+/* In a transaction: frees a segment (its zones are reusable once the commit is durable), or changes its seal. Any loop. */
+void segment_free_in(struct cat_txn *txn, uint64_t grant);
+void segment_put_in(struct cat_txn *txn, const struct segment *segment);
+/* Commits a transaction to the pool's catalog and frees the zones of segments it deletes. Any loop. */
+int pool_commit(struct pool *pool, struct cat_txn *txn) __attribute__((warn_unused_result));
+/* A number for grants, lineages, volumes, ...: any loop. */
+uint64_t pool_new_id(struct pool *pool);
+/* Zones are getting scarce: it is time to clean. Any loop, any context. */
+bool pool_is_low(const struct pool *pool);
+/* Calls fn for each segment of the owner. Pool's loop. fn must not wait. */
+void segment_for_each(struct pool *pool, uint64_t owner, void (*fn)(void *arg, const struct segment *segment), void *arg);
+/* Decodes a CAT_SEGMENT object; false if malformed. */
+bool segment_from_obj(const struct cat_obj *obj, struct segment *out);
+
+/* The space watcher: posted to its own loop whenever zones became free. Registered once; any loop, from fibers. */
+struct space_watch {
+	struct list node;                /* owner: pool's loop */
+	struct loop *loop;
+	struct task *task;               /* sent to `loop` with loop_send; must tolerate being sent while queued: see .queued */
+	_Atomic bool queued;             /* the pool sets it before sending; the task's fn clears it first */
+};
+int space_watch_add(struct pool *pool, struct space_watch *watch);
+/* Afterwards the task is not on its way either. Waits. */
+void space_watch_del(struct pool *pool, struct space_watch *watch);
+
+/* --- segment I/O: rows ------------------------------------------------------------------------------------ */
+
+/* A segment is addressed as one linear space of data blocks; block i lies in row i / k, column i % k. Parity of a row is
+ * written with its data. With k = 1 a run of blocks is contiguous on each column's zone.
+ *
+ * One read or write of a run of whole blocks. The submitter owns it and its memory until done. Submitted and completed on
+ * the calling loop. Writes must start and end on row boundaries. */
+struct seg_io {
+	enum disk_op op;                 /* DISK_READ or DISK_WRITE */
+	const struct segment *segment;
+	uint32_t index, count;           /* blocks */
+	const struct iovec *iov;         /* count * BLOCK_BYTES in all; at most DISK_IOV_MAX pieces */
+	uint32_t iov_count;
+	void (*done)(struct seg_io *io, int res);    /* 0, or the first -errno of any column */
+	uint32_t failed_disk;            /* on error: which disk, UINT32_MAX if none */
+	/* pool's own */
+	struct pool *pool;
+	struct disk_io one;              /* k + m = 1: no allocation at all */
+	void *priv;
+	int res;
+	uint32_t pending;
+};
+void segment_submit(struct pool *pool, struct seg_io *io);
+/* Waiting forms for fibers of any loop. buf is block-aligned. */
+int segment_read(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, void *buf);
+int segment_write(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, const void *buf);
+
+/* Flushes one disk of the pool by id. Waits; fibers of any loop. */
+int pool_flush_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
+
+#endif

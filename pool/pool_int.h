@@ -1,0 +1,68 @@
+/* Inside of the pool: what pool.c, import.c, segment.c and rows.c share. */
+#ifndef POOL_POOL_INT_H
+#define POOL_POOL_INT_H
+
+#include <stdatomic.h>
+
+#include "pool/base/omap.h"
+#include "pool/catalog_int.h"
+#include "pool/label.h"
+#include "pool/pool.h"
+#include "pool/zones.h"
+
+/* A disk of the pool. Written before any segment on it exists, then constant but for `failed`. */
+struct pool_disk {
+	struct disk *disk;
+	struct label label;
+	_Atomic bool failed; /* a flush, or a write of the catalog, failed: what it lost is unknown */
+};
+
+struct pool {
+	struct loop *loop; /* home: everything below unless said otherwise belongs to it */
+	struct uuid uuid;
+	char name[POOL_NAME_MAX + 1];
+	uint32_t zone_bytes;			 /* any loop; constant */
+	struct pool_disk *disks[POOL_DISKS_MAX]; /* by disk id; any loop */
+	uint32_t disk_count;
+	struct catalog *catalog;
+	struct zones zones;
+	struct omap owners; /* owner -> struct owner_segments * */
+	uint64_t segment_count;
+	struct list watches;					    /* struct space_watch */
+	bool space_freed;					    /* since the watches were last told */
+	struct fmutex admin_lock;				    /* one membership change at a time */
+	uint8_t *encode_tables[SEGMENT_COLS_MAX][SEGMENT_COLS_MAX]; /* [k - 1][m]: isa-l; constant once set; any loop */
+};
+
+struct uuid uuid_new(struct loop *loop);
+bool uuid_equal(const struct uuid *a, const struct uuid *b);
+
+/* pool.c: a pool without disks. */
+int pool_new(const struct uuid *uuid, const char *name, uint32_t zone_bytes, struct pool **out);
+/* Frees all but the disks themselves. */
+void pool_free(struct pool *pool);
+/* Takes a disk in under its label's id: zones and catalog. The caller keeps the disk if this fails. */
+int pool_attach(struct pool *pool, struct disk *disk, const struct label *label);
+void pool_put_disk_object(struct cat_txn *txn, const struct label *label);
+/* Refuses a disk with a label or foreign content. */
+int pool_check_takeable(struct disk *disk, struct err *err);
+
+/* segment.c: indexes all segments of the loaded catalog and takes their zones. -EUCLEAN, -ENOMEM. */
+int segments_load(struct pool *pool, struct err *err);
+void segments_release(struct pool *pool);
+/* Catalog's change hook; arg is the pool. */
+void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj *new);
+
+/* Zones became free: tells all who wait for that. */
+void segments_tell_watches(struct pool *pool);
+
+/* rows.c: makes ready for segments of this policy. -ENOMEM. */
+int rows_prepare(struct pool *pool, struct policy policy);
+void rows_release(struct pool *pool);
+
+static inline bool policy_is_valid(struct policy policy)
+{
+	return policy.k > 0 && policy.k + policy.m <= SEGMENT_COLS_MAX;
+}
+
+#endif
