@@ -1,0 +1,211 @@
+/* Draws the dimensions of a seed. See config.h.
+ *
+ * Most seeds are short and have small volumes, so that many states are seen in little time; some are long, full, huge,
+ * slow or hostile. Seeds without faults are the majority: in them no error is forgiven. */
+#include "tests/sim/config.h"
+
+#include <stdio.h>
+
+#include "pool/pool.h"
+
+#define MIB (1ull << 20)
+#define MS 1000000ull
+#define FILLS_ZONES_MIN 44u              /* each volume holds some open segments whatever is in it */
+#define ZONES_MIN 48u                    /* of a pool that is not to be filled: enough for some segments of each volume */
+
+static bool chance(struct rng *rng, uint32_t per_mille)
+{
+	return rng_per_mille(rng, per_mille);
+}
+
+static void draw_disks(struct sim_config *c, struct rng *rng)
+{
+	static const uint32_t zone_mib[] = { 2, 2, 2, 2, 4, 8 };
+
+	c->zone_bytes = c->fills ? ZONE_BYTES_MIN : zone_mib[rng_below(rng, 6)] << 20;
+	c->disks = (uint32_t)rng_range(rng, 1, 4);
+	c->disks_max = c->disks + (uint32_t)rng_below(rng, SIM_DISKS_MAX - 4 + 1);
+	for (uint32_t i = 0; i < SIM_DISKS_MAX; i++) {
+		uint64_t zones = c->fills ? rng_range(rng, FILLS_ZONES_MIN, 60) : rng_log_range(rng, ZONES_MIN / c->disks, 200);
+
+		c->disk[i] = (struct sim_disk_opts){
+			.size_bytes = 4 * MIB + zones * c->zone_bytes + rng_below(rng, 64) * 4096,
+			.block_bytes = chance(rng, 500) ? 512 : 4096,
+			.latency_ns = rng_log_range(rng, 4000, 4000000),
+			.slow_factor = 1,
+			.discard_way = (uint32_t)rng_below(rng, 3),
+			.check_stable = chance(rng, 125),
+		};
+	}
+}
+
+static void draw_volumes(struct sim_config *c, struct rng *rng)
+{
+	c->volumes = chance(rng, 600) ? 1 : (uint32_t)rng_range(rng, 2, 4);
+	c->window_sectors = rng_log_range(rng, 64, 4096) / c->volumes + 16;
+	c->huge = chance(rng, 200);
+	c->map_cache_bytes = rng_log_range(rng, 16 << 10, 1 << 20);
+	c->overlay_entries_max = rng_log_range(rng, 8, 4096);
+	c->checkpoint_log_bytes = rng_log_range(rng, 64 << 10, 16 * MIB);
+}
+
+static void draw_load(struct sim_config *c, struct rng *rng)
+{
+	c->ops = (uint32_t)rng_log_range(rng, 40, 400);
+	c->depth = (uint32_t)rng_log_range(rng, 1, SIM_DEPTH_MAX);
+	c->sizes = (enum size_profile)rng_below(rng, SIZE_PROFILES);
+	c->think_ns = chance(rng, 500) ? 0 : rng_log_range(rng, 1000, 2 * MS);
+	c->manage_ns = chance(rng, 250) ? 0 : rng_log_range(rng, 20000, 20 * MS);
+	c->flush_per_mille = chance(rng, 200) ? 0 : (uint32_t)rng_below(rng, 200);
+	c->fua_per_mille = chance(rng, 500) ? 0 : (uint32_t)rng_below(rng, 300);
+	c->read_per_mille = (uint32_t)rng_range(rng, 50, 500);
+	c->zero_per_mille = chance(rng, 250) ? 0 : (uint32_t)rng_below(rng, 250);
+	c->odd_iov = chance(rng, 300);
+}
+
+static void draw_crashes(struct sim_config *c, struct rng *rng)
+{
+	c->lives = (uint32_t)rng_range(rng, 1, 4);
+	c->outcomes = chance(rng, 10) ? 40 : (uint32_t)rng_range(rng, 6, 18);
+	c->exhaustive_max = chance(rng, 1) ? 10 : chance(rng, 100) ? 4 : 0;
+	c->power_per_mille = chance(rng, 200) ? 0 : chance(rng, 250) ? 1000 : 700;
+	c->nested_per_mille = (uint32_t)rng_below(rng, 400);
+}
+
+/* A long load that overwrites much more than it keeps: segments are used again and again. */
+static void draw_long(struct sim_config *c, struct rng *rng)
+{
+	c->ops = (uint32_t)rng_range(rng, 500, 2000);
+	c->outcomes = (uint32_t)rng_range(rng, 2, 5);
+	c->checkpoint_log_bytes = rng_log_range(rng, 64 << 10, 2 * MIB);
+}
+
+/* A load that the pool cannot hold: without FUA, as relief must be free to discard what waits for space. */
+static void draw_filling(struct sim_config *c, struct rng *rng)
+{
+	c->ops = (uint32_t)rng_range(rng, 200, 500);
+	c->sizes = SIZES_LARGE;
+	c->fua_per_mille = 0;
+	c->disks = 1;
+	c->window_sectors = rng_range(rng, 50, 100) * 2048 / c->volumes;
+	c->huge = false;
+	c->outcomes = 2;
+	c->exhaustive_max = 0;
+	c->lives = (uint32_t)rng_range(rng, 1, 2);
+}
+
+/* ---- faults ---- */
+
+static void on_all_disks(struct sim_config *c, enum sim_fault fault, uint32_t per_mille)
+{
+	for (uint32_t i = 0; i < c->disks_max; i++)
+		c->disk[i].fault_per_mille[fault] = per_mille;
+}
+
+/* Damage that lasts befalls one of several disks: the catalog's other copies are good. */
+static void on_one_disk(struct sim_config *c, struct rng *rng, enum sim_fault fault, uint32_t per_mille)
+{
+	uint32_t chosen;
+
+	if (c->disks < 2)
+		c->disks = 2;
+	if (c->disks_max < c->disks)
+		c->disks_max = c->disks;
+	chosen = (uint32_t)rng_below(rng, c->disks);
+	c->disk[chosen].fault_per_mille[fault] = per_mille;
+	c->lasting = true;
+}
+
+/* To some ten seconds an I/O at worst. */
+static void slow_down(struct sim_disk_opts *disk, struct rng *rng)
+{
+	if (disk->latency_ns > MS / 4)
+		disk->latency_ns = MS / 4;
+	disk->slow_factor = (uint32_t)rng_log_range(rng, 10, 1000);
+}
+
+static void draw_fault(struct sim_config *c, struct rng *rng)
+{
+	uint32_t rate = (uint32_t)rng_log_range(rng, 2, 100);
+
+	c->any_fault = true;
+	switch (rng_below(rng, 9)) {
+	case 0:
+		on_all_disks(c, FAULT_READ_EIO, rate * 2);
+		break;
+	case 1:
+		on_all_disks(c, FAULT_WRITE_EIO, rate / 2 + 1);
+		break;
+	case 2:
+		on_all_disks(c, FAULT_FLUSH_EIO, rate);
+		break;
+	case 3:
+		on_one_disk(c, rng, FAULT_MISDIRECTED_READ, rate);
+		c->lasting = c->fail_recovery; /* a log that looks shorter than it is gets cut */
+		break;
+	case 4:
+		on_one_disk(c, rng, FAULT_MISDIRECTED_WRITE, rate);
+		break;
+	case 5:
+		on_one_disk(c, rng, FAULT_PHANTOM_WRITE, rate);
+		break;
+	case 6:
+		on_one_disk(c, rng, FAULT_LYING_FLUSH, 1000);
+		break;
+	case 7:
+		on_one_disk(c, rng, FAULT_BIT_ROT, 1); /* made by the manager */
+		c->rot_per_mille = rate * 5;
+		break;
+	default:
+		slow_down(&c->disk[rng_below(rng, c->disks)], rng);
+	}
+}
+
+void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
+{
+	struct rng rng;
+
+	rng_seed(&rng, seed, 0);
+	*config = (struct sim_config){ .seed = seed, .loops = (uint32_t)rng_range(&rng, 1, SIM_LOOPS_MAX) };
+	config->fills = chance(&rng, 10);
+	draw_disks(config, &rng);
+	draw_volumes(config, &rng);
+	draw_load(config, &rng);
+	draw_crashes(config, &rng);
+	if (config->fills)
+		draw_filling(config, &rng);
+	else if (chance(&rng, 40))
+		draw_long(config, &rng);
+	config->fail_memory = chance(&rng, 100);
+	config->fail_recovery = chance(&rng, 300);
+	if (!config->fills && chance(&rng, 350))
+		draw_fault(config, &rng);
+	if (ops > 0)
+		config->ops = ops;
+}
+
+void config_print(const struct sim_config *c)
+{
+	printf("seed %llu: %u loops, %u disks of up to %u, zones of %u MiB, %u volumes of %llu sectors%s, cache %llu, overlay %llu, "
+	       "checkpoint every %llu bytes\n",
+	       (unsigned long long)c->seed, c->loops, c->disks, c->disks_max, c->zone_bytes >> 20, c->volumes,
+	       (unsigned long long)c->window_sectors, c->huge ? " far apart" : "", (unsigned long long)c->map_cache_bytes,
+	       (unsigned long long)c->overlay_entries_max, (unsigned long long)c->checkpoint_log_bytes);
+	printf("  %u requests, depth %u, sizes %d, per mille: %u reads, %u zeroes, %u flushes, %u FUA; %u lives, %u outcomes, "
+	       "%u per mille power losses%s%s%s%s\n",
+	       c->ops, c->depth, (int)c->sizes, c->read_per_mille, c->zero_per_mille, c->flush_per_mille, c->fua_per_mille,
+	       c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : "",
+	       c->fail_memory ? ", allocations fail" : "", c->any_fault ? ", disks fail" : "",
+	       c->fail_recovery && c->any_fault ? " in recovery too" : "");
+	for (uint32_t i = 0; i < c->disks_max; i++) {
+		printf("  disk %u: %llu KiB, blocks of %u, latency %llu ns", i, (unsigned long long)c->disk[i].size_bytes >> 10,
+		       c->disk[i].block_bytes, (unsigned long long)c->disk[i].latency_ns);
+		for (enum sim_fault f = 0; f < FAULT_COUNT; f++) {
+			if (c->disk[i].fault_per_mille[f])
+				printf(", %s %u/1000", sim_fault_name(f), c->disk[i].fault_per_mille[f]);
+		}
+		if (c->disk[i].slow_factor > 1)
+			printf(", slow %u", c->disk[i].slow_factor);
+		putchar('\n');
+	}
+}

@@ -1,0 +1,138 @@
+/* Everything of one seed's run that outlives a crash, and what belongs to the present life of the engine.
+ *
+ * A life is one run of the engine from opening the pool to a crash or an orderly end. Its course is a fiber on loop 0
+ * (life.c): open, examine what is there (examine.c), work, close. Clients (client.c) make requests on the volumes' home
+ * loops meanwhile; the life's own fiber is the manager (manage.c). Between lives the host side (run.c) lets the disks
+ * crash and tries outcomes: a probe is a life that only opens and examines, and leaves no trace.
+ *
+ * What fibers need across a switch lies here and not on the host's heap: a crash drops fibers without a word. */
+#ifndef TESTS_SIM_WORLD_H
+#define TESTS_SIM_WORLD_H
+
+#include "tests/sim/config.h"
+#include "tests/sim/model.h"
+#include "tests/sim/sim_crash.h"
+#include "volumes/volume.h"
+
+struct client;
+
+/* A volume as the model's directory knows it. */
+struct sim_volume {
+	char name[POOL_NAME_MAX + 1];
+	struct model_volume *model;
+	uint32_t *content;               /* examined: a stamp for each slot */
+	uint64_t size_found;             /* sectors */
+	struct volume *handle;           /* this life's, NULL: closed */
+	struct client *client;           /* this life's, NULL: none */
+	uint32_t left;                   /* requests still to make in this life, kept while there is no client */
+};
+
+enum manage_op {
+	MANAGE_NONE,
+	MANAGE_POOL_CREATE,
+	MANAGE_CREATE,
+	MANAGE_DELETE,
+	MANAGE_RENAME,
+	MANAGE_RESIZE,
+	MANAGE_ADD_DISK,
+	MANAGE_CHECKPOINT,
+	MANAGE_LOOK,
+	MANAGE_REOPEN,
+	MANAGE_REIMPORT,
+	MANAGE_NONSENSE,                 /* requests that must be refused */
+};
+
+/* A management operation whose outcome is not known: under way, or failed. It has happened wholly or not at all. */
+struct pending {
+	enum manage_op op;
+	struct sim_volume *volume;       /* CREATE: the one to be, not yet in the directory */
+	char name[POOL_NAME_MAX + 1];    /* RENAME: new name */
+	uint64_t size_sectors;           /* RESIZE: new size */
+};
+
+/* X(name): of a run over many seeds. */
+#define SIM_COUNTS(X) \
+	X(seeds) X(failures) X(twice) X(crashes) X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) \
+	X(errors) X(lost) X(parks) X(memory_failures)
+
+struct counts {
+#define X(name) uint64_t name;
+	SIM_COUNTS(X)
+#undef X
+};
+
+struct world {
+	struct sim_config config;
+	struct counts *counts;
+	struct rng rng;                  /* of the load and of crashes */
+	struct sim_disk disk[SIM_DISKS_MAX];
+	uint32_t disks;                  /* that the pool has, as far as is known */
+	bool pool_exists;                /* pool_create has returned once */
+	struct model model;
+	struct sim_volume *volume[SIM_VOLUMES_MAX];
+	uint32_t volumes;
+	uint32_t names;                  /* handed out */
+	struct pending pending;
+	enum model_after after;          /* what the present opening comes after */
+	bool examined;                   /* ... and whether that has been settled */
+	bool exhausted;                  /* all outcomes of one crash have been tried */
+	bool damaged;                    /* lasting damage was done */
+	bool finished;                   /* the last life came to its end */
+	bool lost;                       /* damaged so that it rightly refuses to be opened */
+
+	/* of this life */
+	uint32_t life;
+	bool probe;
+	bool life_done;
+	bool life_worked;                /* it got as far as its work */
+	bool memory_failed;              /* an allocation was made to fail */
+	bool manage_stopped;             /* an operation's outcome is open: no further ones */
+	struct pool *pool;
+	struct volumes *vols;
+	uint64_t life_faults[FAULT_COUNT];   /* all disks' counts when it began */
+	uint32_t found;                  /* volumes in the directory, while it is read */
+	struct volume_info found_info[SIM_VOLUMES_MAX + 2];
+	uint64_t wait_since_ns, wait_answered, wait_ns;  /* manager's patience */
+	bool relieved;
+};
+
+/* --- life.c --- */
+
+void life_fiber(void *arg);              /* arg: struct world */
+/* Opens pool, directory and volumes, whatever it takes. False: failed, or lost for a good reason. */
+bool life_open(struct world *w);
+void life_close(struct world *w);
+void world_set_faults(struct world *w, bool on);
+/* Faults of this kind in this life. */
+uint64_t world_faults(const struct world *w, enum sim_fault fault);
+void world_mark_faults(struct world *w);
+/* An error of the engine may come from a fault. since: tick at which the failed request began. */
+bool world_excuses(struct world *w, int error, uint64_t since);
+/* What an opening comes after, given an orderly close or a process kill in this life. */
+enum model_after world_after_kill(const struct world *w, enum model_after good);
+
+/* --- examine.c --- */
+
+/* The directory is as before or after the pending operation; settles which, unless probing. */
+bool examine_directory(struct world *w);
+/* All volumes' content is right; goes on from it, unless probing. */
+bool examine_content(struct world *w);
+struct sim_volume *world_find(struct world *w, const char *name);
+/* In the directory, or about to be. */
+struct sim_volume *sim_volume_new(struct world *w);
+void sim_volume_free(struct sim_volume *sv);
+void world_remove(struct world *w, struct sim_volume *sv);
+
+/* --- manage.c --- */
+
+/* Clients work, operations happen, until all requests are done. */
+void manage_work(struct world *w);
+bool manage_create(struct world *w);
+bool manage_delete(struct world *w, struct sim_volume *sv);
+
+/* --- run.c --- */
+
+/* Runs one seed; true if all is well. ops: 0 or a number of requests. */
+bool run_seed(uint64_t seed, uint32_t ops, bool verbose, struct counts *counts, uint64_t *hash);
+
+#endif

@@ -1,0 +1,257 @@
+/* Free zones: spreading, the reserve, exhaustion, and bitmaps against a plain array. */
+#include <errno.h>
+#include <string.h>
+
+#include "pool/base/mem.h"
+#include "pool/zones.h"
+#include "tests/unit/unit.h"
+
+static struct zones zones;
+
+static void add(uint32_t disk_id, uint32_t count)
+{
+	uint64_t *bitmap = zones_bitmap_new(count);
+
+	assert_non_null(bitmap);
+	zones_add_disk(&zones, disk_id, count, bitmap);
+}
+
+static int take(uint32_t cols, enum grant_class class, struct zone_addr *out)
+{
+	return zones_take(&zones, cols, class, UINT32_MAX, out);
+}
+
+static int setup(void **state)
+{
+	zones_init(&zones);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	zones_release(&zones);
+	return 0;
+}
+
+static void columns_are_on_different_disks(void **state)
+{
+	struct zone_addr at[5];
+
+	for (uint32_t id = 0; id < 5; id++)
+		add(id * 3, 50);
+	for (int i = 0; i < 40; i++) {
+		assert_int_equal(take(4, GRANT_DATA, at), 0);
+		for (int a = 0; a < 4; a++)
+			for (int b = 0; b < a; b++)
+				assert_true(at[a].disk_id != at[b].disk_id);
+	}
+}
+
+static void segments_spread_over_equal_disks(void **state)
+{
+	uint32_t per_disk[4] = { 0 };
+	struct zone_addr at;
+
+	for (uint32_t id = 0; id < 4; id++)
+		add(id, 100);
+	for (int i = 0; i < 40; i++) {
+		assert_int_equal(take(1, GRANT_DATA, &at), 0);
+		per_disk[at.disk_id]++;
+	}
+	for (int id = 0; id < 4; id++)
+		assert_int_equal(per_disk[id], 10);
+}
+
+static void turn_goes_round_among_equal_disks(void **state)
+{
+	struct zone_addr at;
+
+	for (uint32_t id = 0; id < 4; id++)
+		add(id, 100);
+	for (uint32_t i = 0; i < 40; i++) {
+		assert_int_equal(take(1, GRANT_DATA, &at), 0);
+		assert_int_equal(at.disk_id, i % 4);
+		zones_give_back(&zones, &at, 1);
+	}
+}
+
+static void disk_with_most_free_zones_is_taken_first(void **state)
+{
+	struct zone_addr at;
+
+	add(0, 100);
+	add(1, 130);
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(take(1, GRANT_DATA, &at), 0);
+		assert_int_equal(at.disk_id, 1);
+	}
+}
+
+static void avoided_disk_is_used_only_without_another_choice(void **state)
+{
+	struct zone_addr at[2];
+
+	add(0, 100);
+	add(1, 20);
+	while (zones_take(&zones, 1, GRANT_DATA, 0, at) == 0 && at[0].disk_id == 1)
+		;
+	assert_int_equal(at[0].disk_id, 0);
+	assert_int_equal(zones.disks[1].free, zones.disks[1].reserve);
+	assert_int_equal(zones_take(&zones, 2, GRANT_RESERVE, 0, at), 0);
+	assert_int_equal(at[0].disk_id, 1);
+	assert_int_equal(at[1].disk_id, 0);
+}
+
+static void data_leaves_the_reserve_on_every_disk(void **state)
+{
+	struct zone_addr at[2];
+
+	add(0, 300);
+	add(1, 1000);
+	add(2, 4);
+	assert_true(zones.reserve >= 1304 / 64);
+	while (take(2, GRANT_DATA, at) == 0)
+		;
+	while (take(1, GRANT_DATA, at) == 0)
+		;
+	for (int id = 0; id < 3; id++) {
+		assert_true(zones.disks[id].reserve > 0);
+		assert_int_equal(zones.disks[id].free, zones.disks[id].reserve);
+	}
+	assert_int_equal(zones.free, zones.reserve);
+	assert_int_equal(take(1, GRANT_DATA, at), -ENOSPC);
+	while (take(1, GRANT_RESERVE, at) == 0)
+		;
+	assert_int_equal(zones.free, 0);
+}
+
+static void reserve_of_a_small_pool_is_at_most_a_quarter(void **state)
+{
+	add(0, 8);
+	assert_int_equal(zones.reserve, 2);
+	add(1, 8);
+	assert_int_equal(zones.reserve, 4);
+	add(2, 200);
+	assert_true(zones.reserve >= 4 && zones.reserve <= 6);
+}
+
+static void pool_is_low_below_an_eighth_above_the_reserve(void **state)
+{
+	struct zone_addr at;
+
+	add(0, 640);
+	assert_false(zones.low);
+	for (uint32_t free = 640; free-- > 1;) {
+		assert_int_equal(take(1, GRANT_RESERVE, &at), 0);
+		assert_int_equal(zones.low, free < 10 + 80);
+	}
+	add(1, 640);
+	assert_false(zones.low);
+}
+
+static void too_few_disks_take_nothing(void **state)
+{
+	struct zone_addr at[3];
+
+	add(0, 100);
+	add(1, 100);
+	assert_int_equal(take(3, GRANT_RESERVE, at), -ENOSPC);
+	assert_int_equal(zones.free, 200);
+}
+
+static void zone_is_taken_once(void **state)
+{
+	struct zone_addr at = { 3, 64 };
+
+	add(3, 65);
+	assert_true(zones_take_at(&zones, at));
+	assert_false(zones_take_at(&zones, at));
+	assert_true(zones_is_taken(&zones, at));
+	assert_false(zones_take_at(&zones, (struct zone_addr){ 3, 65 }));
+	assert_false(zones_take_at(&zones, (struct zone_addr){ 2, 0 }));
+	assert_false(zones_take_at(&zones, (struct zone_addr){ 256 + 3, 0 }));
+	assert_false(zones_take_at(&zones, (struct zone_addr){ UINT32_MAX, UINT32_MAX }));
+	assert_int_equal(zones.free, 64);
+	zones_give_back(&zones, &at, 1);
+	assert_true(zones_take_at(&zones, at));
+}
+
+static void freed_zone_is_used_again_late(void **state)
+{
+	struct zone_addr first, at;
+
+	add(0, 70);
+	assert_int_equal(take(1, GRANT_RESERVE, &first), 0);
+	zones_give_back(&zones, &first, 1);
+	for (int i = 0; i < 69; i++) {
+		assert_int_equal(take(1, GRANT_RESERVE, &at), 0);
+		assert_int_not_equal(at.zone, first.zone);
+	}
+	assert_int_equal(take(1, GRANT_RESERVE, &at), 0);
+	assert_int_equal(at.zone, first.zone);
+}
+
+static uint32_t rnd(void)
+{
+	static uint64_t state = 1;
+
+	state = state * 6364136223846793005ull + 1442695040888963407ull;
+	return (uint32_t)(state >> 33);
+}
+
+static void bitmaps_agree_with_an_array(void **state)
+{
+	static bool taken[3][131];
+	static const uint32_t count[3] = { 1, 64, 131 };
+	uint64_t free = 196;
+
+	memset(taken, 0, sizeof(taken));
+	for (uint32_t id = 0; id < 3; id++)
+		add(id, count[id]);
+	for (int i = 0; i < 20000; i++) {
+		struct zone_addr at;
+
+		if (rnd() % 2) {
+			int ret = take(1, GRANT_RESERVE, &at);
+
+			assert_int_equal(ret, free ? 0 : -ENOSPC);
+			if (ret)
+				continue;
+			assert_false(taken[at.disk_id][at.zone]);
+			taken[at.disk_id][at.zone] = true;
+			free--;
+		} else {
+			at.disk_id = rnd() % 3;
+			at.zone = rnd() % count[at.disk_id];
+			assert_int_equal(zones_is_taken(&zones, at), taken[at.disk_id][at.zone]);
+			if (!taken[at.disk_id][at.zone])
+				continue;
+			zones_give_back(&zones, &at, 1);
+			taken[at.disk_id][at.zone] = false;
+			free++;
+		}
+		assert_int_equal(zones.free, free);
+	}
+}
+
+#define zone_test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		zone_test(columns_are_on_different_disks),
+		zone_test(segments_spread_over_equal_disks),
+		zone_test(turn_goes_round_among_equal_disks),
+		zone_test(disk_with_most_free_zones_is_taken_first),
+		zone_test(avoided_disk_is_used_only_without_another_choice),
+		zone_test(data_leaves_the_reserve_on_every_disk),
+		zone_test(reserve_of_a_small_pool_is_at_most_a_quarter),
+		zone_test(pool_is_low_below_an_eighth_above_the_reserve),
+		zone_test(too_few_disks_take_nothing),
+		zone_test(zone_is_taken_once),
+		zone_test(freed_zone_is_used_again_late),
+		zone_test(bitmaps_agree_with_an_array),
+	};
+
+	return run_unit_tests(tests);
+}

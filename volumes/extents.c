@@ -1,0 +1,125 @@
+/* Which parts of a range are mapped: see volume_extents in volume.h.
+ *
+ * At each place the newest layer that knows of it decides: the overlay that takes changes, the overlay being merged, the
+ * tree. A layer tells how far what it says holds, and no layer is believed beyond the point where a newer one begins to
+ * know something. So a hole is passed in one step, however large it is, and mapped blocks leaf by leaf.
+ *
+ * Between two steps the volume may change. Each step is true for the moment at which it was made. */
+#include <errno.h>
+
+#include "volumes/lineage.h"
+
+/* Steps until others get a turn, and overlay items passed in one step. */
+#define STEPS_A_TURN 64
+#define ITEMS_A_STEP 256u
+
+/* Blocks from a place on that are alike. */
+struct run {
+	bool mapped;
+	uint64_t blocks;
+};
+
+/* What an overlay says of `lba`. False: nothing, up to run->blocks blocks on, at most `max`. */
+static bool overlay_run(const struct overlay *ov, uint64_t lba, uint64_t max, struct run *run)
+{
+	struct omap_iter it;
+	uint64_t end = lba;
+	uint32_t items = 0;
+
+	if (omap_seek_floor(&ov->items, lba, &it) && omap_key(&it) + mapping_count(omap_value(&it)) > lba) {
+		run->mapped = !mapping_is_hole(omap_value(&it));
+		do {
+			end = omap_key(&it) + mapping_count(omap_value(&it));
+		} while (end - lba < max && ++items < ITEMS_A_STEP && omap_next(&it) && omap_key(&it) == end &&
+			 mapping_is_hole(omap_value(&it)) != run->mapped);
+		run->blocks = end - lba < max ? end - lba : max;
+		return true;
+	}
+	run->blocks = omap_seek(&ov->items, lba, &it) && omap_key(&it) - lba < max ? omap_key(&it) - lba : max;
+	return false;
+}
+
+/* A reader only for the step: segments with nodes of the tree we look at stay, and a checkpoint waits for readers. */
+static int tree_run(struct volume_state *vol, uint64_t lba, uint64_t max, struct run *run)
+{
+	struct lineage *lin = vol->lin;
+	uint32_t slot = lin->reader_gen & 1;
+	int rc;
+
+	lin->readers[slot]++;
+	rc = map_run(vol, lba, max, &run->mapped, &run->blocks);
+	if (--lin->readers[slot] == 0)
+		waitq_wake_all(&lin->readers_gone);
+	return rc;
+}
+
+/* One step: how `lba` is mapped, and how many blocks from there on, at most `max`, surely are alike. */
+static int step(struct volume_state *vol, uint64_t lba, uint64_t max, struct run *run)
+{
+	if (overlay_run(&vol->overlay[vol->active], lba, max, run))
+		return 0;
+	max = run->blocks;
+	if (vol->merging && overlay_run(&vol->overlay[!vol->active], lba, max, run))
+		return 0;
+	max = run->blocks;
+	return tree_run(vol, lba, max, run);
+}
+
+/* Adds to the last extent, or begins another; false: that would be one too many. */
+static bool add(struct extent *out, uint32_t max, uint32_t *count, const struct run *run)
+{
+	if (*count > 0 && out[*count - 1].mapped == run->mapped) {
+		out[*count - 1].len_bytes += run->blocks << BLOCK_SHIFT;
+		return true;
+	}
+	if (*count == max)
+		return false;
+	out[(*count)++] = (struct extent){ .mapped = run->mapped, .len_bytes = run->blocks << BLOCK_SHIFT };
+	return true;
+}
+
+static int walk(struct volume_state *vol, uint64_t lba, uint64_t end, struct extent *out, uint32_t max, uint32_t *count)
+{
+	for (uint32_t steps = 1; lba < end; steps++) {
+		struct run run;
+		int rc = step(vol, lba, end - lba, &run);
+
+		if (rc < 0)
+			return rc;
+		if (!add(out, max, count, &run))
+			return 0;
+		lba += run.blocks;
+		if (steps % STEPS_A_TURN == 0)
+			fiber_yield();
+	}
+	return 0;
+}
+
+/* Takes off what whole blocks have more than the range asked for. */
+static void trim(struct extent *out, uint32_t count, uint64_t head_bytes, uint64_t len_bytes)
+{
+	uint64_t left = len_bytes;
+
+	if (count > 0)
+		out[0].len_bytes -= head_bytes;
+	for (uint32_t i = 0; i < count; i++) {
+		if (out[i].len_bytes > left)
+			out[i].len_bytes = left;
+		left -= out[i].len_bytes;
+	}
+}
+
+int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes, struct extent *out, uint32_t max,
+		   uint32_t *count)
+{
+	struct volume_state *vol = (struct volume_state *)volume;
+	uint64_t end = off_bytes + len_bytes;
+	int rc;
+
+	*count = 0;
+	if (len_bytes == 0 || max == 0 || off_bytes > vol->size_bytes || len_bytes > vol->size_bytes - off_bytes)
+		return -EINVAL;
+	rc = walk(vol, off_bytes >> BLOCK_SHIFT, (end + BLOCK_BYTES - 1) >> BLOCK_SHIFT, out, max, count);
+	trim(out, *count, off_bytes % BLOCK_BYTES, len_bytes);
+	return rc;
+}

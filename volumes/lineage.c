@@ -1,0 +1,177 @@
+/* Life of a lineage: made, started on its home loop, stopped, freed; and the fibers that work for it. */
+#include "volumes/lineage.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "pool/base/mem.h"
+
+/* Looks whether everything has ended, first soon and then less often. */
+#define CLOSE_POLL_MIN_NS (10ull * 1000)
+#define CLOSE_POLL_MAX_NS (100ull * 1000 * 1000)
+
+int lineage_alloc(struct volumes *vols, struct pool *pool, struct vloop *vl, uint64_t id, struct policy policy,
+		  struct lineage **out)
+{
+	struct lineage *lin = mem_zalloc(sizeof(*lin));
+
+	if (!lin)
+		return -ENOMEM;
+	lin->vols = vols;
+	lin->pool = pool;
+	lin->vl = vl;
+	lin->loop = vl->loop;
+	lin->id = id;
+	lin->policy = policy;
+	lin->segment_blocks = segment_blocks(pool, policy);
+	lin->live_ptr.segno = SEGNO_NONE;
+	list_init(&lin->node);
+	list_init(&lin->volumes);
+	list_init(&lin->wait_reads);
+	list_init(&lin->slow_queue);
+	waitq_init(&lin->fibers_gone);
+	checkpoint_init(lin);
+	log_init(lin);
+	lin->space_task.fn = space_freed;
+	list_init(&lin->space_task.node);
+	lin->space.loop = lin->loop;
+	lin->space.task = &lin->space_task;
+	list_init(&lin->space.node);
+	*out = lin;
+	return 0;
+}
+
+struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const struct volume_format *f)
+{
+	struct volume_state *vol = mem_zalloc(sizeof(*vol));
+
+	if (!vol)
+		return NULL;
+	vol->lin = lin;
+	vol->vols = lin->vols;
+	vol->id = id;
+	vol->number = le32_get(f->number);
+	vol->size_bytes = le64_get(f->size_bytes);
+	vol->created_s = le64_get(f->created_s);
+	vol->flags = le32_get(f->flags);
+	memcpy(vol->name, f->name, POOL_NAME_MAX);
+	vol->root.ptr.segno = SEGNO_NONE;
+	overlay_init(&vol->overlay[0]);
+	overlay_init(&vol->overlay[1]);
+	list_init(&vol->watches);
+	list_init(&vol->dir);
+	list_push_back(&lin->volumes, &vol->node);
+	return vol;
+}
+
+struct volume_state *lineage_find_volume(const struct lineage *lin, uint32_t number)
+{
+	list_for_each(node, &lin->volumes) {
+		struct volume_state *vol = list_entry(node, struct volume_state, node);
+
+		if (vol->number == number)
+			return vol;
+	}
+	return NULL;
+}
+
+int lineage_fiber(struct lineage *lin, void (*fn)(void *arg), void *arg)
+{
+	int rc = fiber_start(lin->loop, fn, arg);
+
+	if (rc == 0)
+		lin->fibers++;
+	return rc;
+}
+
+void lineage_fiber_end(struct lineage *lin)
+{
+	if (--lin->fibers == 0)
+		waitq_wake_all(&lin->fibers_gone);
+}
+
+/* --- requests of our own ---------------------------------------------------------------------------------- */
+
+struct own_request {
+	struct vio vio;
+	struct fiber *fiber;
+	bool done;
+	int res;
+};
+
+static void own_request_done(struct vio *vio, int res)
+{
+	struct own_request *own = container_of(vio, struct own_request, vio);
+
+	own->res = res;
+	own->done = true;
+	fiber_wake(own->fiber);
+}
+
+int lineage_request(struct volume_state *vol, enum vio_op op, uint64_t off_bytes, uint64_t len_bytes)
+{
+	struct own_request own = {
+		.vio = { .op = op, .off_bytes = off_bytes, .len_bytes = len_bytes, .internal = true,
+			 .done = own_request_done },
+		.fiber = fiber_self(),
+	};
+
+	volume_submit((struct volume *)vol, &own.vio);
+	while (!own.done)
+		fiber_park();
+	return own.res;
+}
+
+/* --- stopping ----------------------------------------------------------------------------------------------- */
+
+static bool busy(const struct lineage *lin)
+{
+	return lin->fibers > 0 || lin->drain_posted || lin->squeeze_queued || lin->space.queued || lin->stream[STREAM_DATA].kick_posted ||
+	       lin->stream[STREAM_META].kick_posted || lin->stream[STREAM_DATA].inflight_count > 0 ||
+	       lin->stream[STREAM_META].inflight_count > 0;
+}
+
+int lineage_close(struct lineage *lin, bool abandon)
+{
+	int rc = abandon ? 0 : checkpoint_run(lin);
+	uint64_t poll_ns = CLOSE_POLL_MIN_NS;
+
+	lin->closing = true;
+	lin->running = false;
+	timer_cancel(lin->loop, &lin->quiet_timer);
+	space_watch_del(lin->pool, &lin->space);
+	while (busy(lin)) {
+		waitq_wake_all(&lin->room);
+		fiber_sleep_ns(poll_ns);
+		poll_ns = 2 * poll_ns < CLOSE_POLL_MAX_NS ? 2 * poll_ns : CLOSE_POLL_MAX_NS;
+	}
+	timer_cancel(lin->loop, &lin->retry);
+	for (int id = 0; id < STREAM_COUNT; id++) {
+		struct batch *b = lin->stream[id].open;
+
+		lin->stream[id].open = NULL;
+		if (b)
+			list_push_front(&lin->vl->free_batches, &b->node);
+	}
+	nodecache_forget(&lin->vl->cache, lin->id);
+	return rc;
+}
+
+void lineage_free(struct lineage *lin)
+{
+	struct list *node;
+
+	while ((node = list_pop_front(&lin->volumes))) {
+		struct volume_state *vol = list_entry(node, struct volume_state, node);
+
+		list_del(&vol->dir);
+		overlay_release(&vol->overlay[0]);
+		overlay_release(&vol->overlay[1]);
+		mem_free(vol->touch[0].key);
+		mem_free(vol->touch[1].key);
+		mem_free(vol);
+	}
+	log_release(lin);
+	list_del(&lin->node);
+	mem_free(lin);
+}

@@ -1,0 +1,564 @@
+/* The map: per volume a copy-on-write B+tree of immutable nodes in the meta stream, with the overlay on top.
+ *
+ * Look-up descends through the node cache. Merge takes a frozen overlay, in order of LBA, through the tree:
+ *
+ *     merge_child: a subtree that no item touches is passed up as it is;
+ *                  a leaf is merged entry by entry with the items; an inner node is merged child by child
+ *     emit:        entries of each level gather in a builder, which writes them out as full nodes
+ *
+ * so every node that changes is read once and written once, and all new nodes are at least a quarter full: where a
+ * builder is left with fewer entries, it goes on with the next sibling although no item touches that one.
+ * Liveness is counted here and only here: +1 for each block or node that the new tree refers to and the old one did not,
+ * -1 for the reverse, in lseg->delta. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/base/crc32c.h"
+#include "pool/base/mem.h"
+#include "volumes/lineage.h"
+
+#define NODE_MIN (MAP_FANOUT / 4)
+
+/* --- nodes ------------------------------------------------------------------------------------------------ */
+
+/* What the parent (or the volume's record) says about a node. */
+struct node_want {
+	struct node_ptr ptr;
+	uint32_t level;
+	uint64_t lo, hi;         /* keys are in [lo, hi) */
+};
+
+static bool node_valid(const struct map_node *node, const struct lineage *lin, uint32_t volume, const struct node_want *want)
+{
+	uint32_t count = le16_get(node->count);
+	uint64_t at = want->lo;
+
+	if (le32_get(node->magic) != MAP_MAGIC || le64_get(node->lineage) != lin->id || le32_get(node->volume) != volume)
+		return false;
+	if (le16_get(node->level) != want->level || count == 0 || count > MAP_FANOUT)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t key = le64_get(node->entry[i].key);
+
+		if (key < at || key >= want->hi)
+			return false;
+		at = key + 1;
+	}
+	return true;
+}
+
+int meta_read(struct lineage *lin, const struct node_ptr *ptr, void *buf)
+{
+	struct lseg *lseg = lseg_get(lin, ptr->segno);
+
+	if (!lseg || ptr->index >= lin->segment_blocks)
+		return -EIO;
+	return scan_read_block(lin, lseg, ptr->index, ptr->crc, buf) < 0 ? -EIO : 0;
+}
+
+static int node_load(struct volume_state *vol, const struct node_want *want, struct cache_entry **out)
+{
+	struct lineage *lin = vol->lin;
+	void *buf = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	int rc = buf ? meta_read(lin, &want->ptr, buf) : -ENOMEM;
+
+	if (rc == 0 && !node_valid(buf, lin, vol->number, want))
+		rc = -EIO;
+	if (rc == 0) {
+		*out = nodecache_put(&lin->vl->cache, lin->id, &want->ptr, buf);
+		if (!*out)
+			rc = -ENOMEM;
+	}
+	mem_free(buf);
+	return rc;
+}
+
+/* Pinned node; -EAGAIN if it is not cached and we must not wait. */
+static int node_get(struct volume_state *vol, const struct node_want *want, bool wait, struct cache_entry **out)
+{
+	*out = nodecache_get(&vol->lin->vl->cache, vol->lin->id, &want->ptr);
+	if (*out)
+		return 0;
+	return wait ? node_load(vol, want, out) : -EAGAIN;
+}
+
+/* Number of entries with key <= lba. */
+static uint32_t entries_upto(const struct map_node *node, uint64_t lba)
+{
+	uint32_t lo = 0, hi = le16_get(node->count);
+
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+
+		if (le64_get(node->entry[mid].key) <= lba)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static struct node_ptr entry_ptr(const struct map_entry *e)
+{
+	return (struct node_ptr){ le32_get(e->segno), le32_get(e->index), le32_get(e->crc) };
+}
+
+/* The child that covers lba, narrowed to its range. Key 0 of a node also stands for what is below it. */
+static struct node_want child_want(const struct map_node *node, const struct node_want *parent, uint32_t i)
+{
+	struct node_want want = { .ptr = entry_ptr(&node->entry[i]), .level = parent->level - 1, .lo = parent->lo,
+				  .hi = parent->hi };
+
+	if (i > 0)
+		want.lo = le64_get(node->entry[i].key);
+	if (i + 1 < le16_get(node->count))
+		want.hi = le64_get(node->entry[i + 1].key);
+	return want;
+}
+
+static struct node_want root_want(const struct map_root *root)
+{
+	return (struct node_want){ .ptr = root->ptr, .level = root->height - 1, .lo = 0, .hi = BATCH_LBA_MAX };
+}
+
+/* --- look-up ---------------------------------------------------------------------------------------------- */
+
+/* The leaf that covers lba, pinned, with its range in *want. */
+static int find_leaf(struct volume_state *vol, const struct map_root *root, uint64_t lba, bool wait,
+		     struct node_want *want, struct cache_entry **out)
+{
+	*want = root_want(root);
+	for (;;) {
+		uint32_t i;
+		int rc = node_get(vol, want, wait, out);
+
+		if (rc < 0 || want->level == 0)
+			return rc;
+		i = entries_upto((*out)->node, lba);
+		*want = child_want((*out)->node, want, i > 0 ? i - 1 : 0);
+		nodecache_unpin(*out);
+	}
+}
+
+static void take_from_leaf(const struct map_node *leaf, uint64_t leaf_hi, uint64_t lba, uint32_t n, struct mapping *res)
+{
+	uint32_t at = entries_upto(leaf, lba), count = le16_get(leaf->count);
+
+	if (at > 0 && le64_get(leaf->entry[at - 1].key) == lba)
+		at--;
+	for (uint32_t i = 0; i < n && lba + i < leaf_hi; i++) {
+		const struct map_entry *e = &leaf->entry[at];
+		bool here = at < count && le64_get(e->key) == lba + i;
+
+		if (res[i].segno == SEGNO_UNKNOWN) {
+			if (here)
+				res[i] = (struct mapping){ le32_get(e->segno), le32_get(e->index), le32_get(e->crc),
+							   le32_get(e->birth) };
+			else
+				res[i] = (struct mapping){ .segno = SEGNO_NONE, .index = 1 };
+		}
+		at += here;
+	}
+}
+
+int map_lookup(struct volume_state *vol, uint64_t lba, uint32_t n, struct mapping *res, bool wait)
+{
+	struct map_root root = vol->root; /* may change while we wait; its nodes stay until their readers are gone */
+	uint32_t i = 0;
+
+	while (i < n) {
+		struct node_want want = { .hi = BATCH_LBA_MAX };
+		struct cache_entry *leaf = NULL;
+
+		if (res[i].segno != SEGNO_UNKNOWN) {
+			i++;
+			continue;
+		}
+		if (root.height > 0) {
+			int rc = find_leaf(vol, &root, lba + i, wait, &want, &leaf);
+
+			if (rc < 0)
+				return rc;
+			take_from_leaf(leaf->node, want.hi, lba + i, n - i, res + i);
+			nodecache_unpin(leaf);
+		} else {
+			res[i] = (struct mapping){ .segno = SEGNO_NONE, .index = 1 };
+		}
+	}
+	return 0;
+}
+
+/* How many blocks from lba on, up to the end of the leaf's range, are mapped as lba is. */
+static uint64_t run_in_leaf(const struct map_node *leaf, uint64_t leaf_hi, uint64_t lba, bool *mapped)
+{
+	uint32_t at = entries_upto(leaf, lba), count = le16_get(leaf->count);
+	uint64_t end = lba + 1;
+
+	*mapped = at > 0 && le64_get(leaf->entry[at - 1].key) == lba;
+	if (!*mapped)
+		return (at < count ? le64_get(leaf->entry[at].key) : leaf_hi) - lba;
+	for (; at < count && le64_get(leaf->entry[at].key) == end; at++)
+		end++;
+	return end - lba;
+}
+
+int map_run(struct volume_state *vol, uint64_t lba, uint64_t max, bool *mapped, uint64_t *blocks)
+{
+	struct map_root root = vol->root; /* as in map_lookup */
+	struct node_want want;
+	struct cache_entry *leaf;
+	int rc;
+
+	*mapped = false;
+	*blocks = max;
+	if (root.height == 0)
+		return 0;
+	rc = find_leaf(vol, &root, lba, true, &want, &leaf);
+	if (rc < 0)
+		return rc;
+	*blocks = run_in_leaf(leaf->node, want.hi, lba, mapped);
+	nodecache_unpin(leaf);
+	if (*blocks > max)
+		*blocks = max;
+	return 0;
+}
+
+/* --- merge: building ---------------------------------------------------------------------------------------- */
+
+struct builder_level {
+	struct map_node node;            /* being written */
+	uint32_t count;
+	struct map_entry entry[2 * MAP_FANOUT];
+};
+
+struct merge {
+	struct volume_state *vol;
+	const uint64_t *touch, *touch_end; /* keys to be touched, ascending */
+	struct omap_iter item;           /* next overlay item not yet merged whole */
+	bool more;
+	int64_t mapped;                  /* blocks mapped minus blocks unmapped */
+	uint32_t reads;                  /* nodes since the last yield */
+	struct builder_level level[MAP_LEVELS_MAX];
+};
+
+static int count_live(struct merge *mg, uint32_t segno, int32_t by)
+{
+	struct lseg *lseg = lseg_get(mg->vol->lin, segno);
+
+	if (!lseg)
+		return -EIO;
+	lseg->delta += by;
+	return 0;
+}
+
+static int emit(struct merge *mg, uint32_t level, const struct map_entry *e);
+
+/* Writes the first n gathered entries of a level as one node and hands its pointer up. */
+static int write_node(struct merge *mg, uint32_t level, uint32_t n)
+{
+	struct builder_level *b = &mg->level[level];
+	struct lineage *lin = mg->vol->lin;
+	struct map_node *node = &b->node;
+	struct map_entry up = { .key = b->entry[0].key };
+	struct node_ptr ptr;
+	struct cache_entry *cached;
+	int rc;
+
+	*node = (struct map_node){ .magic = le32_of(MAP_MAGIC), .level = le16_of((uint16_t)level),
+				   .count = le16_of((uint16_t)n), .lineage = le64_of(lin->id),
+				   .volume = le32_of(mg->vol->number) };
+	memcpy(node->entry, b->entry, n * sizeof(node->entry[0]));
+	rc = meta_append(lin, node, &ptr);
+	if (rc < 0)
+		return rc;
+	cached = nodecache_put(&lin->vl->cache, lin->id, &ptr, node);
+	if (cached)
+		nodecache_unpin(cached);
+	memmove(b->entry, b->entry + n, (b->count - n) * sizeof(b->entry[0]));
+	b->count -= n;
+	rc = count_live(mg, ptr.segno, 1);
+	up.segno = le32_of(ptr.segno);
+	up.index = le32_of(ptr.index);
+	up.crc = le32_of(ptr.crc);
+	return rc < 0 ? rc : emit(mg, level + 1, &up);
+}
+
+static int emit(struct merge *mg, uint32_t level, const struct map_entry *e)
+{
+	struct builder_level *b;
+
+	if (level >= MAP_LEVELS_MAX)
+		return -EFBIG;
+	b = &mg->level[level];
+	b->entry[b->count++] = *e;
+	return b->count == 2 * MAP_FANOUT ? write_node(mg, level, MAP_FANOUT) : 0;
+}
+
+/* Writes all that a level has gathered, in nodes of even size. */
+static int flush_level(struct merge *mg, uint32_t level)
+{
+	struct builder_level *b = &mg->level[level];
+	int rc = 0;
+
+	if (b->count > MAP_FANOUT)
+		rc = write_node(mg, level, (b->count + 1) / 2);
+	if (rc == 0 && b->count > 0)
+		rc = write_node(mg, level, b->count);
+	return rc;
+}
+
+/* True if a node of `level` may be passed up as it is: nothing gathered below or beside it is too small for a node. */
+static bool can_pass(struct merge *mg, uint32_t level, int *rc)
+{
+	for (uint32_t i = 0; i <= level; i++) {
+		if (mg->level[i].count > 0 && mg->level[i].count < NODE_MIN)
+			return false;
+		*rc = flush_level(mg, i);
+		if (*rc < 0)
+			return false;
+	}
+	return true;
+}
+
+/* --- merge: walking ----------------------------------------------------------------------------------------- */
+
+static const struct mapping *item_mapping(const struct merge *mg)
+{
+	return omap_value(&mg->item);
+}
+
+static uint64_t item_end(const struct merge *mg)
+{
+	return omap_key(&mg->item) + mapping_count(item_mapping(mg));
+}
+
+/* Takes the next item if it is a block below hi; goes past holes that end at or below `upto`. */
+static int take_items_below(struct merge *mg, uint64_t upto)
+{
+	while (mg->more && omap_key(&mg->item) < upto) {
+		const struct mapping *m = item_mapping(mg);
+		struct map_entry e;
+		int rc;
+
+		if (mapping_is_hole(m)) {
+			if (item_end(mg) > upto)
+				return 0;
+			mg->more = omap_next(&mg->item);
+			continue;
+		}
+		e = (struct map_entry){ le64_of(omap_key(&mg->item)), le32_of(m->segno), le32_of(m->index),
+					le32_of(m->crc), le32_of(m->birth) };
+		mg->mapped++;
+		mg->more = omap_next(&mg->item);
+		rc = count_live(mg, m->segno, 1);
+		if (rc == 0)
+			rc = emit(mg, 0, &e);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* True if the next item replaces or unmaps the block at lba. All items that end at or below lba are merged. */
+static bool item_covers(const struct merge *mg, uint64_t lba)
+{
+	return mg->more && omap_key(&mg->item) <= lba && lba < item_end(mg);
+}
+
+static int merge_leaf(struct merge *mg, const struct map_node *leaf, uint64_t hi)
+{
+	for (uint32_t i = 0; i < le16_get(leaf->count); i++) {
+		const struct map_entry *e = &leaf->entry[i];
+		uint64_t lba = le64_get(e->key);
+		int rc = take_items_below(mg, lba);
+
+		if (rc == 0 && item_covers(mg, lba)) {
+			mg->mapped--;
+			rc = count_live(mg, le32_get(e->segno), -1);
+		} else if (rc == 0) {
+			rc = emit(mg, 0, e);
+		}
+		if (rc < 0)
+			return rc;
+	}
+	while (mg->touch < mg->touch_end && *mg->touch < hi)
+		mg->touch++;
+	return take_items_below(mg, hi);
+}
+
+static int merge_child(struct merge *mg, const struct map_entry *e, const struct node_want *want);
+
+static int merge_children(struct merge *mg, const struct map_node *node, const struct node_want *want)
+{
+	for (uint32_t i = 0; i < le16_get(node->count); i++) {
+		struct node_want child = child_want(node, want, i);
+		int rc = merge_child(mg, &node->entry[i], &child);
+
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static bool has_work_below(const struct merge *mg, uint64_t hi)
+{
+	return (mg->more && omap_key(&mg->item) < hi) || (mg->touch < mg->touch_end && *mg->touch < hi);
+}
+
+static int merge_child(struct merge *mg, const struct map_entry *e, const struct node_want *want)
+{
+	struct cache_entry *cached;
+	int rc = 0;
+
+	if (!has_work_below(mg, want->hi) && can_pass(mg, want->level, &rc))
+		return emit(mg, want->level + 1, e);
+	if (rc < 0)
+		return rc;
+	if (++mg->reads % 4 == 0)
+		fiber_yield();           /* guests first */
+	rc = node_get(mg->vol, want, true, &cached);
+	if (rc < 0)
+		return rc;
+	rc = count_live(mg, want->ptr.segno, -1);
+	if (rc == 0 && want->level == 0)
+		rc = merge_leaf(mg, cached->node, want->hi);
+	else if (rc == 0)
+		rc = merge_children(mg, cached->node, want);
+	nodecache_unpin(cached);
+	return rc;
+}
+
+static bool nothing_above(const struct merge *mg, uint32_t level)
+{
+	for (uint32_t i = level + 1; i < MAP_LEVELS_MAX; i++) {
+		if (mg->level[i].count > 0)
+			return false;
+	}
+	return true;
+}
+
+/* Writes what is gathered level by level until one pointer is left: the root. */
+static int finish_root(struct merge *mg, struct map_root *root)
+{
+	*root = (struct map_root){ .ptr.segno = SEGNO_NONE };
+	for (uint32_t level = 0; level < MAP_LEVELS_MAX; level++) {
+		struct builder_level *b = &mg->level[level];
+		int rc;
+
+		if (level > 0 && b->count == 1 && nothing_above(mg, level)) {
+			*root = (struct map_root){ .ptr = entry_ptr(&b->entry[0]), .height = level };
+			return 0;
+		}
+		rc = flush_level(mg, level);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int by_key(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+int map_touch(struct volume_state *vol, uint64_t key)
+{
+	struct touch_list *t = &vol->touch[vol->active];
+
+	if (t->count == t->cap) {
+		uint32_t cap = t->cap ? 2 * t->cap : 256;
+		uint64_t *keys = mem_alloc(cap * sizeof(*keys));
+
+		if (!keys)
+			return -ENOMEM;
+		if (t->count > 0)
+			memcpy(keys, t->key, t->count * sizeof(*keys));
+		mem_free(t->key);
+		t->key = keys;
+		t->cap = cap;
+	}
+	t->key[t->count++] = key;
+	return 0;
+}
+
+int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const struct node_ptr *ptr, bool *refers)
+{
+	struct node_want want = root_want(&vol->root);
+	uint32_t height = vol->root.height;
+
+	*refers = false;
+	while (height > 0 && level < height) {
+		struct cache_entry *e;
+		uint32_t i;
+		int rc;
+
+		if (want.level == level) {
+			*refers = want.ptr.segno == ptr->segno && want.ptr.index == ptr->index && want.ptr.crc == ptr->crc;
+			return 0;
+		}
+		rc = node_get(vol, &want, true, &e);
+		if (rc < 0)
+			return rc;
+		i = entries_upto(e->node, key);
+		want = child_want(e->node, &want, i > 0 ? i - 1 : 0);
+		nodecache_unpin(e);
+	}
+	return 0;
+}
+
+int map_merge(struct volume_state *vol, struct map_root *root, int64_t *mapped_delta)
+{
+	const struct overlay *ov = &vol->overlay[!vol->active];
+	const struct touch_list *touch = &vol->touch[!vol->active];
+	struct merge *mg = mem_zalloc(sizeof(*mg));
+	int rc = 0;
+
+	if (!mg)
+		return -ENOMEM;
+	mg->vol = vol;
+	if (touch->count > 0) {
+		qsort(touch->key, touch->count, sizeof(*touch->key), by_key);
+		mg->touch = touch->key;
+		mg->touch_end = touch->key + touch->count;
+	}
+	mg->more = omap_seek(&ov->items, 0, &mg->item);
+	if (vol->root.height == 0) {
+		rc = take_items_below(mg, UINT64_MAX);
+	} else {
+		struct node_want want = root_want(&vol->root);
+		struct map_entry e = { .segno = le32_of(want.ptr.segno), .index = le32_of(want.ptr.index),
+				       .crc = le32_of(want.ptr.crc) };
+
+		rc = merge_child(mg, &e, &want);
+	}
+	if (rc == 0)
+		rc = finish_root(mg, root);
+	*mapped_delta = mg->mapped;
+	mem_free(mg);
+	return rc;
+}
+
+/* --- meta stream -------------------------------------------------------------------------------------------- */
+
+int meta_append(struct lineage *lin, const void *block, struct node_ptr *ptr)
+{
+	struct stream *st = &lin->stream[STREAM_META];
+	struct batch *b;
+	uint8_t *to;
+	int rc;
+
+	while ((rc = log_room(st, 1, 1, ROOM_DATA, &b)) == -EAGAIN)
+		waitq_wait(&lin->room);
+	if (rc < 0)
+		return rc;
+	batch_add_extent(b, BATCH_META, 0, 0, 1);
+	to = batch_add_block(b, &ptr->index);
+	memcpy(to, block, BLOCK_BYTES);
+	ptr->segno = b->lseg->seg.segno;
+	ptr->crc = crc32c(0, to, BLOCK_BYTES);
+	batch_set_crc(b, ptr->crc);
+	return 0;
+}

@@ -1,0 +1,127 @@
+/* On disk: nodes of the map, the liveness table, and the catalog objects of lineages and volumes.
+ *
+ * Map node (one block; level 0 is a leaf). Nodes are immutable; a pointer to one carries its CRC32C.
+ *
+ *   off  size  field
+ *     0     4  magic    "pmap"
+ *     4     2  level
+ *     6     2  count    entries, 1 .. 169
+ *     8     8  lineage
+ *    16     4  volume   lineage's number of the volume
+ *    20    12  zero
+ *    32  24*c  entries  {key 8, segno 4, index 4, crc 4, birth 4}, keys ascending
+ *
+ * In a leaf key is the LBA and the rest is where the block is, its CRC32C and its birth. In an inner node the entry
+ * points to a child whose keys are >= key and < the next entry's key (the first child also holds smaller ones).
+ * Valid if and only if: the block's CRC32C is the pointer's; magic, lineage, volume and level are as expected; count is in
+ * range; keys ascend strictly and lie in the range that the parent gives.
+ *
+ * Liveness table (a chain of blocks named by the checkpoint):
+ *
+ *     0     4  magic    "pliv"
+ *     4     4  count    entries, 0 .. 254
+ *     8     8  lineage
+ *    16     4  next_segno, 4 next_index, 4 next_crc  the next block; next_segno 0xffffffff ends the chain
+ *    28     4  zero
+ *    32  16*c  entries  {grant 8, segno 4, live 4}
+ *
+ * Valid if and only if: CRC32C as its pointer says, magic and lineage match, count is in range, every segno is a segment of
+ * the lineage with that grant, live is not above the segment's size, and the chain is no longer than the lineage's segments
+ * need. Live counts the blocks that maps refer to (data and map nodes); blocks of the table itself are not counted. */
+#ifndef VOLUMES_MAP_FORMAT_H
+#define VOLUMES_MAP_FORMAT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pool/base/le.h"
+#include "pool/pool.h"
+
+#define MAP_MAGIC 0x70616d70u  /* "pmap" */
+#define LIVE_MAGIC 0x76696c70u /* "pliv" */
+#define SEGNO_NONE UINT32_MAX
+
+struct map_entry {
+	le64 key;
+	le32 segno, index, crc, birth;
+};
+
+#define MAP_FANOUT 169u
+
+struct map_node {
+	le32 magic;
+	le16 level, count;
+	le64 lineage;
+	le32 volume;
+	le32 zero[3];
+	struct map_entry entry[MAP_FANOUT];
+	uint8_t pad[8];
+};
+
+struct live_entry {
+	le64 grant;
+	le32 segno, live;
+};
+
+#define LIVE_FANOUT 254u
+
+struct live_block {
+	le32 magic, count;
+	le64 lineage;
+	le32 next_segno, next_index, next_crc;
+	le32 zero;
+	struct live_entry entry[LIVE_FANOUT];
+};
+
+static_assert(sizeof(struct map_entry) == 24, "map entry");
+static_assert(sizeof(struct map_node) == BLOCK_BYTES, "map node");
+static_assert(offsetof(struct map_node, entry) == 32, "map node");
+static_assert(sizeof(struct live_block) == BLOCK_BYTES, "live block");
+
+/* A block's place with the checksum its content must have. segno SEGNO_NONE: none. */
+struct ptr_format {
+	le32 segno, index, crc;
+};
+
+/* CAT_LINEAGE object. Recovery replays the data stream from batch `seq`, which is at block head_index of the segment
+ * granted as head_grant, or at the start of a segment granted later. */
+struct lineage_format {
+	le32 version;            /* 1 */
+	uint8_t k, m;
+	le16 zero;
+	le64 seq;
+	le64 head_grant;
+	le32 head_index;
+	le32 birth;              /* snapshot counter */
+	le64 meta_grant;         /* where the next meta batch goes; 0: none */
+	le32 meta_index;
+	struct ptr_format live;
+};
+
+#define VOLUME_TRIM_PENDING 1u   /* blocks beyond the size are still to be unmapped */
+
+/* CAT_VOLUME object: what management decides. Changed by the pool's loop only. */
+struct volume_format {
+	le32 version;            /* 1 */
+	le32 number;             /* within the lineage */
+	le64 lineage;
+	le64 size_bytes;
+	le64 created_s;
+	le32 flags;
+	le32 zero;
+	uint8_t name[POOL_NAME_MAX];     /* zero padded */
+};
+
+/* CAT_MAP object, same id as its volume: what the last checkpoint found. Changed by the home loop only. */
+struct map_root_format {
+	le32 height;             /* levels of the map; 0: empty */
+	struct ptr_format root;
+	le64 mapped_blocks;
+};
+
+static_assert(sizeof(struct lineage_format) == 56, "lineage object");
+static_assert(sizeof(struct volume_format) == 104, "volume object");
+static_assert(sizeof(struct map_root_format) == 24, "map object");
+
+#endif

@@ -1,0 +1,140 @@
+/* Volumes: thin block devices carved from a pool. The public face of volumes/.
+ *
+ * Management functions run on fibers of the pool's loop and may wait. volume_submit and everything about an open
+ * volume's I/O run on the volume's home loop (volume_loop). Names are "VOLUME" within a pool; "POOL/VOLUME" is the
+ * business of tools/. Errors: -errno and a message; the data path gives 0 or -errno:
+ *     -EIO  a block could not be read correctly or the log cannot be written;  -EINVAL  misaligned or out of range. */
+#ifndef VOLUMES_VOLUME_H
+#define VOLUMES_VOLUME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "pool/pool.h"
+
+#define SECTOR_BYTES 512u
+#define VOLUME_SIZE_MAX (1ull << 50)
+/* Largest READ or WRITE; such a write is all or nothing across a crash. DISCARD and WRITE_ZEROES take any length. */
+#define VIO_BYTES_MAX (1u << 20)
+
+struct volumes;                  /* all lineages and volumes of one open pool */
+struct volume;                   /* one volume, open */
+
+/* --- data path -------------------------------------------------------------------------------------------- */
+
+enum vio_op {
+	VIO_READ,
+	VIO_WRITE,
+	VIO_FLUSH,               /* durable: every write completed before the submit */
+	VIO_DISCARD,             /* reads as zeroes afterwards; space comes back */
+	VIO_WRITE_ZEROES,        /* reads as zeroes afterwards; a map operation too */
+	VIO_OP_COUNT,
+};
+
+/* One request. The submitter owns it, its iov and its memory until done. Memory may change under us (guest memory):
+ * writes are copied before they are checksummed. Ranges are multiples of SECTOR_BYTES. Requests in flight together have
+ * no order among them, but are applied atomically and in the order of their completion. */
+struct vio {
+	enum vio_op op;
+	bool fua;                        /* WRITE, DISCARD, WRITE_ZEROES: complete only when durable */
+	uint64_t off_bytes, len_bytes;
+	const struct iovec *iov;         /* READ, WRITE: len_bytes in all */
+	uint32_t iov_count;              /* <= DISK_IOV_MAX */
+	void (*done)(struct vio *vio, int res);      /* on the home loop, never from within volume_submit */
+	/* engine's own; zero before the submit */
+	struct volume *volume;
+	struct task task;
+	struct list node;
+	int res;
+	uint32_t reader_slot;
+	bool internal;                   /* ours: may reach beyond the volume's size */
+};
+
+void volume_submit(struct volume *volume, struct vio *vio);
+
+/* A part of a volume that is mapped, or not: then it reads as zeroes and holds no space. */
+struct extent {
+	uint64_t len_bytes;
+	bool mapped;
+};
+/* Describes [off_bytes, off_bytes + len_bytes) by at most max extents from its start on, neighbours never alike; *count
+ * of them, which cover less than the range if there are more. What changes meanwhile may be told as before or
+ * after. Fiber of the home loop; waits for map nodes, which are in the cache then. 0, -EINVAL or -EIO. */
+int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes, struct extent *out, uint32_t max,
+		   uint32_t *count) __attribute__((warn_unused_result));
+
+/* --- management ------------------------------------------------------------------------------------------- */
+
+struct volumes_opts {
+	struct loop **loops;             /* where lineages may live; loops[0] is the pool's */
+	uint32_t loop_count;
+	uint64_t map_cache_bytes;        /* per loop: cache of map nodes; 0: default 64 MiB */
+	uint64_t overlay_entries_max;    /* per lineage: map changes kept in memory until a checkpoint; 0: default */
+	uint64_t checkpoint_log_bytes;   /* per lineage: log written until a checkpoint; bounds recovery; 0: default 1 GiB */
+};
+
+/* Reads the directory and recovers every lineage (all in parallel). */
+int volumes_open(struct pool *pool, const struct volumes_opts *opts, struct volumes **out, struct err *err);
+/* Checkpoints and closes all lineages. All volumes must be closed. */
+void volumes_close(struct volumes *volumes);
+
+struct volume_create_opts {
+	const char *name;
+	uint64_t size_bytes;             /* rounded up to 4 KiB; 1 .. VOLUME_SIZE_MAX */
+	struct policy policy;            /* {0, 0}: plain */
+};
+int volume_create(struct volumes *volumes, const struct volume_create_opts *opts, struct err *err);
+/* -EBUSY while open. */
+int volume_delete(struct volumes *volumes, const char *name, struct err *err);
+int volume_rename(struct volumes *volumes, const char *name, const char *new_name, struct err *err);
+/* Grows or shrinks, open or not. What is beyond a smaller size is gone and reads as zeroes if it grows again. */
+int volume_resize(struct volumes *volumes, const char *name, uint64_t size_bytes, struct err *err);
+
+struct volume_counters {
+	uint64_t ios[VIO_OP_COUNT], bytes[VIO_OP_COUNT], errors[VIO_OP_COUNT];
+	uint64_t data_bytes_written;     /* to disks: batches, headers and padding included */
+	uint64_t meta_bytes_written;     /* to disks: map nodes, liveness */
+	uint64_t batches, checkpoints, cleaned_segments, map_cache_hits, map_cache_misses, checksum_errors;
+};
+
+/* Everything below is of the volume's lineage where volumes share. */
+struct volume_info {
+	char name[POOL_NAME_MAX + 1];
+	uint64_t id, size_bytes, created_s;
+	struct policy policy;
+	uint64_t mapped_blocks;          /* exact after a checkpoint; before, overwrites are counted twice */
+	uint64_t segments;               /* held, with dead blocks in them */
+	uint32_t home;                   /* loop index */
+	uint32_t opens;                  /* handles */
+	bool parked;                     /* writes wait for space */
+	bool failed;                     /* log cannot be written: reads only; needs export and import */
+	uint64_t recovery_us;            /* how long the last recovery took */
+	struct volume_counters counters;
+};
+/* fn is called for each volume in the order of names; pool's loop; fn may wait, but must not change volumes. */
+int volume_for_each(struct volumes *volumes, int (*fn)(void *arg, const struct volume_info *info), void *arg);
+/* One volume; merges pending discards first, so that their space is told. */
+int volume_get_info(struct volumes *volumes, const char *name, struct volume_info *info, struct err *err);
+
+/* A handle; several may exist. The volume's home loop is fixed while it is open. */
+int volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err);
+/* No request may be in flight. */
+void volume_close(struct volume *volume);
+struct loop *volume_loop(const struct volume *volume);
+uint64_t volume_id(const struct volume *volume);
+/* Home loop. */
+uint64_t volume_size_bytes(const struct volume *volume);
+
+/* Told on the home loop when the size has changed. fn must not wait. Add and del: home loop. */
+struct volume_watch {
+	struct list node;
+	void (*resized)(struct volume_watch *watch);
+};
+void volume_watch_add(struct volume *volume, struct volume_watch *watch);
+void volume_watch_del(struct volume_watch *watch);
+
+/* Brings checkpoint and liveness up to date and frees dead segments now. */
+int volume_checkpoint(struct volumes *volumes, const char *name, struct err *err);
+
+#endif
