@@ -1,0 +1,48 @@
+/* Inside of the NBD server: the server and a connection, as nbd.c (their life), nbd_handshake.c and nbd_session.c share
+ * them. All of it belongs to the volume's home loop. */
+#ifndef TARGETS_NBD_INT_H
+#define TARGETS_NBD_INT_H
+
+#include "pool/runtime/reactor.h"
+#include "targets/nbd.h"
+#include "targets/nbd_input.h"
+#include "targets/nbd_proto.h"
+#include "targets/nbd_stream.h"
+#include "targets/nbd_tls.h"
+
+struct nbd_server {
+	struct nbd_conf conf;            /* .name is `name` */
+	struct loop *loop;
+	char name[NBD_EXPORT_NAME_BYTES_MAX + 1];
+	struct fd_cancel no_more;        /* ends the listener's wait */
+	struct nbd_buffers buffers;
+	struct list conns;
+	uint32_t conn_count;
+	bool listening, stopping;
+	struct waitq changed;            /* a connection or the listener ended */
+	struct nbd_counters counters;
+};
+
+struct nbd_session;
+
+struct nbd_conn {
+	struct list node;                /* server's */
+	struct nbd_server *server;
+	struct nbd_stream stream;
+	struct nbd_input input;
+	struct timer deadline;           /* of the handshake, later of the end */
+	struct nbd_terms terms;          /* agreed upon */
+	struct nbd_session *session;     /* NULL in the handshake */
+	bool leaving;                    /* nothing new is begun */
+	bool late;                       /* the deadline has passed */
+};
+
+/* Fibers of the connection. Both wait. */
+
+/* 0: the transmission begins, on conn->terms; -errno: the connection is over (-ECONNABORTED: in peace). */
+int nbd_handshake(struct nbd_conn *conn);
+/* Serves requests until the client leaves, breaks a rule or conn->leaving; every request has been answered, as far as the
+ * client took answers. */
+void nbd_session_run(struct nbd_conn *conn);
+
+#endif

@@ -1,0 +1,181 @@
+/* The registry: every pool and export this poold knows, open or not, and the operations that control calls.
+ *
+ * Everything runs on fibers of loop 0 and may wait, unless stated otherwise. An operation happens wholly or not at all;
+ * what it changes for good is in the state folder when it returns 0.
+ *
+ * Names come in as "POOL" and "POOL/VOLUME"; daemon_name_split is the one place that takes them apart. */
+#ifndef TOOLS_DAEMON_H
+#define TOOLS_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool/base/err.h"
+#include "pool/pool.h"
+#include "pool/runtime/fiber.h"
+#include "pool/runtime/reactor.h"
+#include "targets/export.h"
+#include "tools/config.h"
+#include "tools/state.h"
+#include "volumes/volume.h"
+
+/* --- what is registered ----------------------------------------------------------------------------------- */
+
+/* X(name, text, what). Of pools and exports alike. */
+#define MEMBER_STATES(X)                                                \
+	X(STARTING, "starting", "being created, imported or started")   \
+	X(OPEN, "open", "usable")                                       \
+	X(STOPPING, "stopping", "being exported, destroyed or removed") \
+	X(DOWN, "down", "known, but could not be brought up; see its error")
+
+enum member_state {
+#define X(name, text, what) MEMBER_##name,
+	MEMBER_STATES(X)
+#undef X
+};
+const char *member_state_text(enum member_state state);
+
+/* Counts who uses something, so that it is not freed under a fiber that waits. */
+struct pin {
+	uint32_t users;
+	struct waitq unused;
+};
+
+struct daemon_pool {
+	struct list node; /* in daemon.pools */
+	struct pin pin;
+	struct fmutex change; /* held by whatever changes volumes, exports or disks */
+	enum member_state state;
+	struct err why; /* DOWN: the reason */
+	char name[POOL_NAME_MAX + 1];
+	struct state_pool *record; /* NULL until the pool is ours: while it is created or imported */
+	struct pool *pool;         /* OPEN, STOPPING */
+	struct volumes *volumes;   /* OPEN, STOPPING */
+	struct list exports;       /* struct daemon_export */
+};
+
+struct daemon_export {
+	struct list node; /* in daemon_pool.exports */
+	struct pin pin;
+	enum member_state state;
+	struct err why;              /* DOWN: the reason */
+	struct state_export *record; /* never NULL */
+	struct export *export;       /* OPEN, STOPPING */
+};
+
+struct daemon {
+	const struct config *config;
+	struct state state;
+	struct fmutex saving; /* one write of state.json at a time */
+	struct loop **loops;  /* of the reactors */
+	uint32_t loop_count;
+	uint64_t started_ns;
+	struct list pools;
+	uint32_t starting; /* fibers that bring a pool up */
+};
+
+/* --- life ------------------------------------------------------------------------------------------------- */
+
+/* Any thread, before the loops run: takes the state folder and what is recorded there. */
+int daemon_init(struct daemon *daemon, const struct config *config, struct err *err)
+	__attribute__((warn_unused_result));
+/* After daemon_stop, or right after daemon_init. */
+void daemon_fini(struct daemon *daemon);
+
+/* Brings up what is recorded, all pools in parallel; what cannot be is DOWN. The wait ends when all are done or
+ * DAEMON_RESTORE_WAIT_S have passed; the rest goes on. */
+#define DAEMON_RESTORE_WAIT_S 10
+void daemon_restore_begin(struct daemon *daemon);
+void daemon_restore_wait(struct daemon *daemon);
+/* Tries again everything that is DOWN. Returns how many are still. */
+uint32_t daemon_retry(struct daemon *daemon);
+/* Stops exports, closes volumes and pools. Nothing is forgotten. No other operation may be under way, but pools may still
+ * be STARTING: these are waited for no longer than above, and then left. */
+void daemon_stop(struct daemon *daemon);
+
+/* How many pools and exports are DOWN. */
+uint32_t daemon_count_down(const struct daemon *daemon);
+
+/* --- names and finding ------------------------------------------------------------------------------------ */
+
+struct volume_path {
+	char pool[POOL_NAME_MAX + 1], volume[POOL_NAME_MAX + 1];
+};
+/* "POOL/VOLUME". -EINVAL. */
+int daemon_name_split(const char *name, struct volume_path *path, struct err *err) __attribute__((warn_unused_result));
+
+/* Finds a pool in any state and pins it: it stays in memory and, if open, open. -ENOENT. */
+int daemon_pool_find(struct daemon *daemon, const char *name, struct daemon_pool **out, struct err *err)
+	__attribute__((warn_unused_result));
+/* The same, but -ENXIO with the reason unless it is open. */
+int daemon_pool_get(struct daemon *daemon, const char *name, struct daemon_pool **out, struct err *err)
+	__attribute__((warn_unused_result));
+void daemon_pool_put(struct daemon_pool *pool);
+
+void pin_init(struct pin *pin);
+void pin_take(struct pin *pin);
+void pin_drop(struct pin *pin);
+void pin_wait_unused(struct pin *pin);
+
+/* --- pools ------------------------------------------------------------------------------------------------ */
+
+/* How disks named by the administrator are opened. */
+struct disk_request {
+	const char *const *uris;
+	uint32_t count;
+	uint64_t create_bytes; /* see struct disk_open_opts */
+	bool preallocate;
+};
+
+int daemon_pool_create(struct daemon *daemon, const struct pool_create_opts *opts, const struct disk_request *disks,
+		       struct err *err) __attribute__((warn_unused_result));
+/* A pool that is known but DOWN is brought up from these disks, which replace the recorded ones. name: filled in. */
+int daemon_pool_import(struct daemon *daemon, const struct disk_request *disks, char name[POOL_NAME_MAX + 1],
+		       struct err *err) __attribute__((warn_unused_result));
+/* Closes the pool and forgets it. -EBUSY if it has exports, unless forced: these then go too. */
+int daemon_pool_export(struct daemon *daemon, const char *name, bool force, struct err *err)
+	__attribute__((warn_unused_result));
+/* Wipes it. Exports as above. */
+int daemon_pool_destroy(struct daemon *daemon, const char *name, bool force, struct err *err)
+	__attribute__((warn_unused_result));
+int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *disk, bool force,
+		    struct err *err) __attribute__((warn_unused_result));
+int daemon_disk_probe(struct daemon *daemon, const char *uri, struct disk_probe *probe, uint64_t *size_bytes,
+		      struct err *err) __attribute__((warn_unused_result));
+
+/* --- volumes: names are "POOL/VOLUME" --------------------------------------------------------------------- */
+
+int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
+			 struct err *err) __attribute__((warn_unused_result));
+int daemon_volume_delete(struct daemon *daemon, const char *name, struct err *err) __attribute__((warn_unused_result));
+/* new_name: "VOLUME" or "POOL/VOLUME" of the same pool. */
+int daemon_volume_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
+	__attribute__((warn_unused_result));
+
+/* A new size: absolute, or relative to the present one. */
+struct resize_request {
+	uint64_t size_bytes; /* 0: relative */
+	int64_t delta_bytes;
+	bool force; /* may shrink */
+};
+int daemon_volume_resize(struct daemon *daemon, const char *name, const struct resize_request *request, struct err *err)
+	__attribute__((warn_unused_result));
+
+/* --- exports ---------------------------------------------------------------------------------------------- */
+
+struct export_request {
+	const char *volume; /* "POOL/VOLUME" */
+	const char *kind;   /* "vhost-user-blk": address is an absolute path; "nbd": see struct nbd_opts */
+	const char *address;
+	uint32_t queues; /* vhost-user-blk; 0: default */
+	bool read_only;
+	const char *tls_certs, *tls_psk; /* nbd: absolute path of one of both, or NULL */
+};
+/* At most one writable export of a volume. */
+int daemon_export_add(struct daemon *daemon, const struct export_request *request, struct err *err)
+	__attribute__((warn_unused_result));
+/* Gives one of both: the volume (which then must have one export only) or the address; the other is NULL. */
+int daemon_export_remove(struct daemon *daemon, const char *volume, const char *address, struct err *err)
+	__attribute__((warn_unused_result));
+
+#endif

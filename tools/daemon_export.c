@@ -1,0 +1,434 @@
+/* Exports of the registry: see daemon.h and the rules in daemon_int.h.
+ *
+ * An export is bound to its volume by number: a rename, also one whose record was lost in a crash, does not part them.
+ * A new kind of export: 1 write targets/export_x.c with its start function; 2 name it in `kinds`; 3 give poolctl its
+ * option; 4 add it to the man page. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/daemon_int.h"
+#include "tools/log.h"
+
+#define SERIAL_BYTES 21
+
+struct export_kind {
+	const char *name;
+	/* Whether a request says what this kind needs, and no more. */
+	int (*check)(const struct export_request *request, struct err *err);
+	/* Takes over the volume's handle on success. */
+	int (*start)(struct volume *volume, const char *serial, const struct state_export *record, struct export **out,
+		     struct err *err);
+};
+
+static int check_path(const char *path, struct err *err)
+{
+	return path && path[0] != '/' ? err_set(err, -EINVAL, "'%.200s' is not an absolute path", path) : 0;
+}
+
+static int check_vhost_user(const struct export_request *request, struct err *err)
+{
+	if (request->tls_certs || request->tls_psk)
+		return err_set(err, -EINVAL, "exports of kind '%s' have no TLS", request->kind);
+	return check_path(request->address, err);
+}
+
+static int start_vhost_user(struct volume *volume, const char *serial, const struct state_export *record,
+			    struct export **out, struct err *err)
+{
+	struct vhost_user_opts opts = {
+		.socket_path = record->address,
+		.listen_fd = -1,
+		.queues = record->queues,
+		.read_only = record->read_only,
+	};
+
+	return export_vhost_user_start(volume, serial, &opts, out, err);
+}
+
+static int check_nbd(const struct export_request *request, struct err *err)
+{
+	bool is_unix = strncmp(request->address, "unix:", 5) == 0;
+	int ret = is_unix ? check_path(request->address + 5, err) : 0;
+
+	if (!is_unix && strncmp(request->address, "tcp:", 4) != 0)
+		return err_set(err, -EINVAL, "'%.200s' is neither unix:PATH nor tcp:HOST:PORT", request->address);
+	if (request->queues)
+		return err_set(err, -EINVAL, "exports of kind '%s' have no queues", request->kind);
+	if (request->tls_certs && request->tls_psk)
+		return err_set(err, -EINVAL, "TLS is by certificates or by pre-shared keys, not both");
+	if (ret == 0)
+		ret = check_path(request->tls_certs, err);
+	return ret ? ret : check_path(request->tls_psk, err);
+}
+
+static int start_nbd(struct volume *volume, const char *serial, const struct state_export *record, struct export **out,
+		     struct err *err)
+{
+	struct nbd_opts opts = {
+		.address = record->address,
+		.read_only = record->read_only,
+		.tls_certs_dir = record->tls_certs,
+		.tls_psk_file = record->tls_psk,
+	};
+
+	return export_nbd_start(volume, record->volume, &opts, out, err);
+}
+
+static const struct export_kind kinds[] = {
+	{ "vhost-user-blk", check_vhost_user, start_vhost_user },
+	{ "nbd", check_nbd, start_nbd },
+};
+
+static const struct export_kind *find_kind(const char *name)
+{
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (strcmp(kinds[i].name, name) == 0)
+			return &kinds[i];
+	}
+	return NULL;
+}
+
+/* --- members ---------------------------------------------------------------------------------------------- */
+
+struct daemon_export *daemon_export_new(struct daemon_pool *pool, struct state_export *record)
+{
+	struct daemon_export *exp = calloc(1, sizeof(*exp));
+
+	if (!exp)
+		return NULL;
+	pin_init(&exp->pin);
+	exp->state = MEMBER_DOWN;
+	snprintf(exp->why.msg, sizeof(exp->why.msg), "its pool is not open");
+	exp->record = record;
+	list_push_back(&pool->exports, &exp->node);
+	return exp;
+}
+
+void daemon_export_free(struct daemon_export *exp)
+{
+	pin_wait_unused(&exp->pin);
+	list_del(&exp->node);
+	state_export_free(exp->record);
+	free(exp);
+}
+
+uint32_t daemon_export_count(struct daemon_pool *pool, uint64_t volume_id, struct daemon_export **first)
+{
+	uint32_t count = 0;
+
+	list_for_each(node, &pool->exports) {
+		struct daemon_export *exp = list_entry(node, struct daemon_export, node);
+
+		if (exp->record->volume_id == volume_id && count++ == 0 && first)
+			*first = exp;
+	}
+	return count;
+}
+
+/* --- up and down ------------------------------------------------------------------------------------------ */
+
+static int copy_name_of(void *arg, const struct volume_info *info)
+{
+	struct state_export *record = arg;
+
+	if (info->id == record->volume_id)
+		snprintf(record->volume, sizeof(record->volume), "%s", info->name);
+	return info->id == record->volume_id;
+}
+
+/* Finds the name of the volume with the record's number. */
+static int find_name(struct daemon_pool *pool, struct state_export *record, struct err *err)
+{
+	int ret = volume_for_each(pool->volumes, copy_name_of, record);
+
+	if (ret < 0)
+		return err_set(err, ret, "cannot list the volumes of pool '%s': %s", pool->name, strerror(-ret));
+	if (ret == 0)
+		return err_set(err, -ENOENT, "no volume '%s' of number %llu in pool '%s'", record->volume,
+			       (unsigned long long)record->volume_id, pool->name);
+	return 0;
+}
+
+/* Opens the volume with the record's number: the one of its name nearly always, or it was renamed. */
+static int open_volume(struct daemon_pool *pool, struct state_export *record, struct volume **out, struct err *err)
+{
+	int ret = volume_open(pool->volumes, record->volume, out, err);
+
+	if (ret == 0 && volume_id(*out) == record->volume_id)
+		return 0;
+	if (ret == 0)
+		volume_close(*out);
+	else if (ret != -ENOENT)
+		return ret;
+	ret = find_name(pool, record, err);
+	return ret ? ret : volume_open(pool->volumes, record->volume, out, err);
+}
+
+/* What the guest sees as the disk's serial number: the same for ever, whatever the volume is called. */
+static void make_serial(const struct daemon_pool *pool, uint64_t volume_id, char serial[SERIAL_BYTES])
+{
+	const struct uuid *uuid = pool_uuid(pool->pool);
+
+	snprintf(serial, SERIAL_BYTES, "%02x%02x%02x%014llx", uuid->b[0], uuid->b[1], uuid->b[2],
+		 (unsigned long long)(volume_id & 0xffffffffffffffull));
+}
+
+static int start(struct daemon_pool *pool, struct daemon_export *exp, struct err *err)
+{
+	const struct export_kind *kind = find_kind(exp->record->kind);
+	char serial[SERIAL_BYTES];
+	struct volume *volume;
+	int ret;
+
+	if (!kind)
+		return err_set(err, -ENOTSUP, "exports of kind '%s' are not supported", exp->record->kind);
+	ret = open_volume(pool, exp->record, &volume, err);
+	if (ret)
+		return ret;
+	make_serial(pool, exp->record->volume_id, serial);
+	ret = kind->start(volume, serial, exp->record, &exp->export, err);
+	if (ret)
+		volume_close(volume);
+	return ret;
+}
+
+/* DOWN -> STARTING -> OPEN or DOWN. */
+static int bring_up(struct daemon_pool *pool, struct daemon_export *exp)
+{
+	int ret;
+
+	exp->state = MEMBER_STARTING;
+	ret = start(pool, exp, &exp->why);
+	if (ret) {
+		exp->state = MEMBER_DOWN;
+		log_error("export of '%s/%s' on '%s' is down: %s", pool->name, exp->record->volume,
+			  exp->record->address, exp->why.msg);
+		return ret;
+	}
+	exp->state = MEMBER_OPEN;
+	log_info("'%s/%s' is exported on '%s'", pool->name, exp->record->volume, exp->record->address);
+	return 0;
+}
+
+void daemon_export_bring_up_all(struct daemon_pool *pool)
+{
+	list_for_each(node, &pool->exports) {
+		struct daemon_export *exp = list_entry(node, struct daemon_export, node);
+
+		if (exp->state == MEMBER_DOWN)
+			bring_up(pool, exp);
+	}
+}
+
+void daemon_export_shut(struct daemon_export *exp)
+{
+	exp->state = MEMBER_STOPPING;
+	pin_wait_unused(&exp->pin);
+	export_stop(exp->export);
+	exp->export = NULL;
+	exp->state = MEMBER_DOWN;
+}
+
+/* --- add -------------------------------------------------------------------------------------------------- */
+
+/* The export at this address, of any pool. */
+static struct daemon_export *find_address(struct daemon *daemon, const char *address, struct daemon_pool **pool_out)
+{
+	list_for_each(pool_node, &daemon->pools) {
+		struct daemon_pool *pool = list_entry(pool_node, struct daemon_pool, node);
+
+		list_for_each(node, &pool->exports) {
+			struct daemon_export *exp = list_entry(node, struct daemon_export, node);
+
+			*pool_out = pool;
+			if (strcmp(exp->record->address, address) == 0)
+				return exp;
+		}
+	}
+	return NULL;
+}
+
+static int check_writers(struct daemon_pool *pool, uint64_t volume_id, const char *volume, struct err *err)
+{
+	list_for_each(node, &pool->exports) {
+		const struct state_export *record = list_entry(node, struct daemon_export, node)->record;
+
+		if (record->volume_id == volume_id && !record->read_only)
+			return err_set(err, -EBUSY,
+				       "volume '%s' is exported for writing on '%.150s' already; remove that export "
+				       "first, or add a read-only one",
+				       volume, record->address);
+	}
+	return 0;
+}
+
+/* Everything that is known to forbid the export. */
+static int check_request(struct daemon *daemon, struct daemon_pool *pool, const struct export_request *request,
+			 const struct volume_info *volume, struct err *err)
+{
+	const struct export_kind *kind = find_kind(request->kind);
+	struct daemon_pool *other;
+	int ret;
+
+	if (!kind)
+		return err_set(err, -ENOTSUP, "exports of kind '%.64s' are not supported", request->kind);
+	ret = kind->check(request, err);
+	if (ret)
+		return ret;
+	if (find_address(daemon, request->address, &other))
+		return err_set(err, -EEXIST, "there is an export on '%.200s' already; 'poolctl export list' shows it",
+			       request->address);
+	if (request->read_only)
+		return 0;
+	return check_writers(pool, volume->id, request->volume, err);
+}
+
+/* Registers the export, not yet up. No wait between the checks and this. */
+static struct daemon_export *register_new(struct daemon_pool *pool, const struct export_request *request,
+					  const struct volume_info *volume)
+{
+	struct daemon_export *exp = NULL;
+	struct state_export *record =
+		state_export_new(pool->record->uuid, volume->name, volume->id, request->kind, request->address);
+
+	if (!record)
+		return NULL;
+	record->queues = request->queues;
+	record->read_only = request->read_only;
+	if (state_export_set_tls(record, request->tls_certs, request->tls_psk) == 0)
+		exp = daemon_export_new(pool, record);
+	if (!exp)
+		state_export_free(record);
+	return exp;
+}
+
+static int add(struct daemon *daemon, struct daemon_pool *pool, const char *volume_name,
+	       const struct export_request *request, struct err *err)
+{
+	struct daemon_export *exp;
+	struct volume_info volume;
+	int ret = volume_get_info(pool->volumes, volume_name, &volume, err);
+
+	if (ret == 0)
+		ret = check_request(daemon, pool, request, &volume, err);
+	if (ret)
+		return ret;
+	exp = register_new(pool, request, &volume);
+	if (!exp)
+		return err_set(err, -ENOMEM, "no memory");
+	ret = bring_up(pool, exp);
+	if (ret)
+		*err = exp->why;
+	else
+		ret = daemon_record_export(daemon, exp, err);
+	if (ret) {
+		if (exp->state == MEMBER_OPEN)
+			daemon_export_shut(exp);
+		daemon_export_free(exp);
+	}
+	return ret;
+}
+
+int daemon_export_add(struct daemon *daemon, const struct export_request *request, struct err *err)
+{
+	struct daemon_pool *pool;
+	struct volume_path path;
+	int ret = daemon_name_split(request->volume, &path, err);
+
+	if (ret == 0)
+		ret = daemon_pool_get(daemon, path.pool, &pool, err);
+	if (ret)
+		return ret;
+	fmutex_lock(&pool->change);
+	ret = add(daemon, pool, path.volume, request, err);
+	fmutex_unlock(&pool->change);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+/* --- remove ----------------------------------------------------------------------------------------------- */
+
+/* The one export of a volume named "POOL/VOLUME"; pins the pool. */
+static int find_by_volume(struct daemon *daemon, const char *volume, struct daemon_pool **pool, struct err *err)
+{
+	struct volume_path path;
+	int ret = daemon_name_split(volume, &path, err);
+
+	return ret ? ret : daemon_pool_find(daemon, path.pool, pool, err);
+}
+
+static int find_by_address(struct daemon *daemon, const char *address, struct daemon_pool **pool, struct err *err)
+{
+	if (!find_address(daemon, address, pool))
+		return err_set(err, -ENOENT, "no export on '%.200s'; 'poolctl export list' shows those there are",
+			       address);
+	pin_take(&(*pool)->pin);
+	return 0;
+}
+
+static bool matches(const struct daemon_export *exp, const char *volume, const char *address)
+{
+	if (address)
+		return strcmp(exp->record->address, address) == 0;
+	return strcmp(exp->record->volume, strchr(volume, '/') + 1) == 0;
+}
+
+/* The one export of the pool that is meant. pool->change is held. */
+static int pick(struct daemon_pool *pool, const char *volume, const char *address, struct daemon_export **out,
+		struct err *err)
+{
+	uint32_t count = 0;
+
+	list_for_each(node, &pool->exports) {
+		struct daemon_export *exp = list_entry(node, struct daemon_export, node);
+
+		if (matches(exp, volume, address) && count++ == 0)
+			*out = exp;
+	}
+	if (count == 0)
+		return err_set(err, -ENOENT, "'%.200s' is not exported; 'poolctl export list' shows what is",
+			       address ? address : volume);
+	if (count > 1)
+		return err_set(err, -EINVAL, "volume '%s' has %u exports; name one by its path", volume, count);
+	return 0;
+}
+
+static int remove_one(struct daemon *daemon, struct daemon_pool *pool, struct daemon_export *exp, struct err *err)
+{
+	int ret = daemon_forget_export(daemon, exp, err);
+
+	if (ret)
+		return ret;
+	if (exp->state == MEMBER_OPEN)
+		daemon_export_shut(exp);
+	log_info("'%s/%s' is no longer exported on '%s'", pool->name, exp->record->volume, exp->record->address);
+	daemon_export_free(exp);
+	return 0;
+}
+
+int daemon_export_remove(struct daemon *daemon, const char *volume, const char *address, struct err *err)
+{
+	struct daemon_export *exp = NULL;
+	struct daemon_pool *pool = NULL;
+	int ret;
+
+	if (address)
+		ret = find_by_address(daemon, address, &pool, err);
+	else
+		ret = find_by_volume(daemon, volume, &pool, err);
+	if (ret)
+		return ret;
+	assert(pool);
+	fmutex_lock(&pool->change);
+	ret = pick(pool, volume, address, &exp, err);
+	if (ret == 0) {
+		assert(exp);
+		ret = remove_one(daemon, pool, exp, err);
+	}
+	fmutex_unlock(&pool->change);
+	daemon_pool_put(pool);
+	return ret;
+}

@@ -1,0 +1,353 @@
+/* The control socket's methods. Each takes its parameters, calls the registry (daemon.h) and answers with what there is
+ * now (show.h). A new method: one function, one line in the table at the end.
+ *
+ * Sizes are bytes. A method that changes something answers with the object it changed. */
+#include "tools/methods.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/daemon.h"
+#include "tools/show.h"
+
+/* Answers with json, which must be there. */
+static int give(json_t *json, json_t **result, struct err *err)
+{
+	*result = json;
+	return json ? 0 : err_set(err, -ENOMEM, "no memory for the answer");
+}
+
+/* --- pools ------------------------------------------------------------------------------------------------ */
+
+/* The pool in full after a change; without it the answer is {}. */
+static json_t *shown_pool(struct daemon *daemon, const char *name)
+{
+	struct daemon_pool *pool;
+	json_t *json;
+
+	if (daemon_pool_find(daemon, name, &pool, NULL) != 0)
+		return NULL;
+	json = show_pool(pool, true);
+	daemon_pool_put(pool);
+	return json;
+}
+
+static int pool_create_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *uris[POOL_DISKS_MAX];
+	struct pool_create_opts opts = {
+		.name = param_text(params, "name"),
+		.zone_bytes = (uint32_t)param_u64_or(params, "zone_bytes", ZONE_BYTES_MAX, 0),
+		.force = param_flag(params, "force"),
+	};
+	struct disk_request disks = {
+		.uris = uris,
+		.count = param_texts(params, "disks", uris, POOL_DISKS_MAX),
+		.create_bytes = param_u64_or(params, "create_bytes", INT64_MAX, 0),
+		.preallocate = param_flag(params, "preallocate"),
+	};
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_create(daemon, &opts, &disks, err);
+	if (ret == 0)
+		*result = shown_pool(daemon, opts.name);
+	return ret;
+}
+
+static int pool_import_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *uris[POOL_DISKS_MAX];
+	struct disk_request disks = { .uris = uris, .count = param_texts(params, "disks", uris, POOL_DISKS_MAX) };
+	char name[POOL_NAME_MAX + 1];
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_import(daemon, &disks, name, err);
+	if (ret == 0)
+		*result = shown_pool(daemon, name);
+	return ret;
+}
+
+static int pool_list_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	int ret = params_end(params);
+
+	return ret ? ret : give(show_pools(daemon), result, err);
+}
+
+static int pool_show_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	struct daemon_pool *pool;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_find(daemon, name, &pool, err);
+	if (ret)
+		return ret;
+	ret = give(show_pool(pool, true), result, err);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+static int pool_export_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	bool force = param_flag(params, "force");
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_pool_export(daemon, name, force, err);
+}
+
+static int pool_destroy_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	bool force = param_flag(params, "force");
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_pool_destroy(daemon, name, force, err);
+}
+
+static int pool_add_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	const char *uri = param_text(params, "disk");
+	bool force = param_flag(params, "force");
+	struct disk_request disk = {
+		.uris = &uri,
+		.count = 1,
+		.create_bytes = param_u64_or(params, "create_bytes", INT64_MAX, 0),
+		.preallocate = param_flag(params, "preallocate"),
+	};
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_add(daemon, name, &disk, force, err);
+	if (ret == 0)
+		*result = shown_pool(daemon, name);
+	return ret;
+}
+
+static int disk_probe_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *uri = param_text(params, "disk");
+	struct disk_probe probe;
+	uint64_t size_bytes;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_disk_probe(daemon, uri, &probe, &size_bytes, err);
+	if (ret == 0)
+		*result = show_probe(uri, size_bytes, &probe);
+	return ret;
+}
+
+/* --- volumes ---------------------------------------------------------------------------------------------- */
+
+static int volume_json(struct daemon *daemon, const char *name, json_t **result, struct err *err)
+{
+	struct daemon_pool *pool;
+	struct volume_path path;
+	int ret = daemon_name_split(name, &path, err);
+
+	if (ret == 0)
+		ret = daemon_pool_get(daemon, path.pool, &pool, err);
+	if (ret)
+		return ret;
+	ret = show_volume(pool, path.volume, result, err);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+/* The volume after a change; without it the answer is {}. */
+static json_t *shown_volume(struct daemon *daemon, const char *name)
+{
+	json_t *json = NULL;
+
+	return volume_json(daemon, name, &json, NULL) == 0 ? json : NULL;
+}
+
+static int volume_create_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	uint64_t size_bytes = param_u64(params, "size_bytes", VOLUME_SIZE_MAX);
+	const char *policy = param_text_or(params, "policy", "plain");
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_volume_create(daemon, name, size_bytes, policy, err);
+	if (ret == 0)
+		*result = shown_volume(daemon, name);
+	return ret;
+}
+
+static int volume_list_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text_or(params, "pool", NULL);
+	struct daemon_pool *pool = NULL;
+	int ret = params_end(params);
+
+	if (ret == 0 && name)
+		ret = daemon_pool_get(daemon, name, &pool, err);
+	if (ret)
+		return ret;
+	ret = give(show_volumes(daemon, pool), result, err);
+	if (pool)
+		daemon_pool_put(pool);
+	return ret;
+}
+
+static int volume_show_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	int ret = params_end(params);
+
+	return ret ? ret : volume_json(daemon, name, result, err);
+}
+
+static int volume_resize_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	bool absolute = param_given(params, "size_bytes");
+	const char *name = param_text(params, "volume");
+	struct resize_request request = { .force = param_flag(params, "force") };
+	int ret;
+
+	if (absolute)
+		request.size_bytes = param_u64(params, "size_bytes", VOLUME_SIZE_MAX);
+	else
+		request.delta_bytes = param_delta(params, "delta_bytes", VOLUME_SIZE_MAX);
+	ret = params_end(params);
+	if (ret == 0)
+		ret = daemon_volume_resize(daemon, name, &request, err);
+	if (ret == 0)
+		*result = shown_volume(daemon, name);
+	return ret;
+}
+
+static int volume_rename_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	const char *new_name = param_text(params, "new_name");
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_volume_rename(daemon, name, new_name, err);
+}
+
+static int volume_delete_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_volume_delete(daemon, name, err);
+}
+
+/* --- exports ---------------------------------------------------------------------------------------------- */
+
+static int export_add_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	struct export_request request = {
+		.volume = param_text(params, "volume"),
+		.kind = param_text(params, "kind"),
+		.address = param_text(params, "address"),
+		.queues = (uint32_t)param_u64_or(params, "queues", EXPORT_QUEUES_MAX, 0),
+		.read_only = param_flag(params, "read_only"),
+		.tls_certs = param_text_or(params, "tls_certs", NULL),
+		.tls_psk = param_text_or(params, "tls_psk", NULL),
+	};
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_export_add(daemon, &request, err);
+	if (ret == 0)
+		*result = show_export(daemon, request.address);
+	return ret;
+}
+
+static int export_list_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	int ret = params_end(params);
+
+	return ret ? ret : give(show_exports(daemon), result, err);
+}
+
+static int export_remove_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *volume = param_text_or(params, "volume", NULL);
+	const char *address = param_text_or(params, "address", NULL);
+	int ret = params_end(params);
+
+	if (ret)
+		return ret;
+	if (!volume == !address)
+		return err_set(err, -EINVAL, "give the export's 'volume' or its 'address'");
+	return daemon_export_remove(daemon, volume, address, err);
+}
+
+/* --- the daemon ------------------------------------------------------------------------------------------- */
+
+static int status_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	int ret = params_end(params);
+
+	return ret ? ret : give(show_status(daemon), result, err);
+}
+
+static int stat_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	int ret = params_end(params);
+
+	return ret ? ret : give(show_stat(daemon), result, err);
+}
+
+static int retry_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	int ret = params_end(params);
+
+	if (ret)
+		return ret;
+	daemon_retry(daemon);
+	return give(show_status(daemon), result, err);
+}
+
+static int help_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = give(json_object(), result, err);
+	for (size_t i = 0; ret == 0 && i < method_count; i++)
+		json_object_set_new(*result, methods[i].name, json_string(methods[i].help));
+	return ret;
+}
+
+/* --- the table -------------------------------------------------------------------------------------------- */
+
+const struct jsonrpc_method methods[] = {
+	{ "pool.create", pool_create_method,
+	  "name, disks[, zone_bytes, force, create_bytes, preallocate]: format a pool" },
+	{ "pool.import", pool_import_method, "disks: open a pool from its disks" },
+	{ "pool.list", pool_list_method, "all pools" },
+	{ "pool.show", pool_show_method, "pool: one pool and its disks" },
+	{ "pool.export", pool_export_method, "pool[, force]: close a pool and forget it" },
+	{ "pool.destroy", pool_destroy_method, "pool[, force]: wipe a pool" },
+	{ "pool.add", pool_add_method, "pool, disk[, force, create_bytes, preallocate]: add a disk" },
+	{ "disk.probe", disk_probe_method, "disk: what a disk holds" },
+	{ "volume.create", volume_create_method, "volume, size_bytes[, policy]: make a thin volume" },
+	{ "volume.list", volume_list_method, "[pool]: volumes of open pools" },
+	{ "volume.show", volume_show_method, "volume: one volume" },
+	{ "volume.resize", volume_resize_method, "volume, size_bytes or delta_bytes[, force]: change the size" },
+	{ "volume.rename", volume_rename_method, "volume, new_name: change the name" },
+	{ "volume.delete", volume_delete_method, "volume: delete a volume and its data" },
+	{ "export.add", export_add_method,
+	  "volume, kind, address[, queues, read_only, tls_certs, tls_psk]: serve a volume" },
+	{ "export.list", export_list_method, "all exports" },
+	{ "export.remove", export_remove_method, "volume or address: stop serving" },
+	{ "status", status_method, "the daemon, its pools and exports" },
+	{ "stat", stat_method, "counters of disks, volumes, exports, loops and memory" },
+	{ "retry", retry_method, "try again to bring up what is down; answers as status does" },
+	{ "help", help_method, "these lines" },
+};
+
+const size_t method_count = sizeof(methods) / sizeof(methods[0]);

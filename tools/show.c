@@ -1,0 +1,405 @@
+/* What the registry holds, as JSON: see show.h. Counters are show_stat.c's.
+ *
+ * Lists change while one waits, so every member is pinned before anything is asked of it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/json_text.h"
+#include "tools/show_int.h"
+#include "tools/version.h"
+
+/* --- making ----------------------------------------------------------------------------------------------- */
+
+void show_put(json_t **object, const char *key, json_t *value)
+{
+	if (!*object) {
+		json_decref(value);
+		return;
+	}
+	if (json_object_set_new(*object, key, value) == 0)
+		return;
+	json_decref(*object);
+	*object = NULL;
+}
+
+void show_number(json_t **object, const char *key, uint64_t value)
+{
+	show_put(object, key, json_integer((json_int_t)value));
+}
+
+void show_text(json_t **object, const char *key, const char *text)
+{
+	show_put(object, key, json_text_string(text));
+}
+
+void show_flag(json_t **object, const char *key, bool flag)
+{
+	show_put(object, key, json_boolean(flag));
+}
+
+void show_append(json_t **array, json_t *value)
+{
+	if (!*array) {
+		json_decref(value);
+		return;
+	}
+	if (json_array_append_new(*array, value) == 0)
+		return;
+	json_decref(*array);
+	*array = NULL;
+}
+
+void show_volume_name(json_t **object, const struct daemon_pool *pool, const char *volume)
+{
+	show_put(object, "volume", json_sprintf("%s/%s", pool->name, volume));
+}
+
+static void show_uuid(json_t **object, const char *key, const struct uuid *uuid)
+{
+	char text[UUID_TEXT_BYTES];
+
+	uuid_to_text(uuid, text);
+	show_text(object, key, text);
+}
+
+/* --- walking ---------------------------------------------------------------------------------------------- */
+
+void show_each_open(struct daemon *daemon, json_t **array, void (*fn)(json_t **array, struct daemon_pool *pool))
+{
+	list_for_each(node, &daemon->pools) {
+		struct daemon_pool *pool = list_entry(node, struct daemon_pool, node);
+
+		if (pool->state != MEMBER_OPEN)
+			continue;
+		pin_take(&pool->pin);
+		fn(array, pool);
+		pin_drop(&pool->pin);
+	}
+}
+
+void show_each_export(json_t **array, struct daemon_pool *pool,
+		      json_t *(*fn)(const struct daemon_pool *pool, struct daemon_export *exp))
+{
+	list_for_each(node, &pool->exports) {
+		struct daemon_export *exp = list_entry(node, struct daemon_export, node);
+
+		pin_take(&exp->pin);
+		show_append(array, fn(pool, exp));
+		pin_drop(&exp->pin);
+	}
+}
+
+struct volume_walk {
+	json_t **array;
+	struct daemon_pool *pool;
+	json_t *(*fn)(struct daemon_pool *pool, const struct volume_info *info);
+};
+
+static int visit_volume(void *arg, const struct volume_info *info)
+{
+	struct volume_walk *walk = arg;
+
+	show_append(walk->array, walk->fn(walk->pool, info));
+	return 0;
+}
+
+void show_each_volume(json_t **array, struct daemon_pool *pool,
+		      json_t *(*fn)(struct daemon_pool *pool, const struct volume_info *info))
+{
+	struct volume_walk walk = { array, pool, fn };
+
+	if (volume_for_each(pool->volumes, visit_volume, &walk) != 0)
+		show_append(array, NULL);
+}
+
+/* --- pools ------------------------------------------------------------------------------------------------ */
+
+static json_t *show_disk(const struct daemon_pool *pool, uint32_t index)
+{
+	struct pool_disk_info info;
+	struct pool_info pool_info;
+	json_t *json = json_object();
+
+	pool_get_info(pool->pool, &pool_info);
+	pool_get_disk_info(pool->pool, index, &info);
+	show_text(&json, "disk", info.uri);
+	show_number(&json, "id", info.id);
+	show_uuid(&json, "uuid", &info.uuid);
+	show_text(&json, "state", info.state);
+	show_number(&json, "size_bytes", info.size_bytes);
+	show_number(&json, "free_bytes", info.zones_free * pool_info.zone_bytes);
+	return json;
+}
+
+static json_t *show_disks(const struct daemon_pool *pool, uint32_t count)
+{
+	json_t *array = json_array();
+
+	for (uint32_t i = 0; i < count; i++)
+		show_append(&array, show_disk(pool, i));
+	return array;
+}
+
+/* The disks a pool that is not open is looked for on. */
+static json_t *show_recorded_disks(const struct daemon_pool *pool)
+{
+	json_t *array = json_array();
+
+	for (uint32_t i = 0; pool->record && i < pool->record->disk_count; i++)
+		show_append(&array, json_pack("{s:o}", "disk", json_text_string(pool->record->disks[i])));
+	return array;
+}
+
+/* From the catalog, which is in memory: pools are shown without waiting, also while a volume or a disk hangs. */
+static uint32_t count_volumes(const struct daemon_pool *pool)
+{
+	const struct catalog *catalog = pool_catalog(pool->pool);
+	const struct cat_obj *obj = catalog_next(catalog, CAT_VOLUME, 0);
+	uint32_t count = 0;
+
+	for (; obj; obj = catalog_next(catalog, CAT_VOLUME, obj->id + 1))
+		count++;
+	return count;
+}
+
+static size_t count_exports(const struct daemon_pool *pool)
+{
+	size_t count = 0;
+
+	list_for_each(node, &pool->exports)
+		count++;
+	return count;
+}
+
+static void show_open_pool(json_t **json, struct daemon_pool *pool, bool detail)
+{
+	struct pool_info info;
+
+	pool_get_info(pool->pool, &info);
+	show_uuid(json, "uuid", pool_uuid(pool->pool));
+	show_number(json, "zone_bytes", info.zone_bytes);
+	show_number(json, "size_bytes", info.zones * info.zone_bytes);
+	show_number(json, "free_bytes", info.zones_free * info.zone_bytes);
+	show_number(json, "reserved_bytes", info.zones_reserved * info.zone_bytes);
+	show_number(json, "segments", info.segments);
+	show_number(json, "disk_count", info.disk_count);
+	show_number(json, "volumes", count_volumes(pool));
+	if (detail)
+		show_put(json, "disks", show_disks(pool, info.disk_count));
+}
+
+static void show_closed_pool(json_t **json, const struct daemon_pool *pool)
+{
+	if (pool->record)
+		show_text(json, "uuid", pool->record->uuid);
+	if (pool->state == MEMBER_DOWN)
+		show_text(json, "error", pool->why.msg);
+	show_put(json, "disks", show_recorded_disks(pool));
+}
+
+json_t *show_pool(struct daemon_pool *pool, bool detail)
+{
+	json_t *json = json_object();
+
+	show_text(&json, "name", pool->name);
+	show_text(&json, "state", member_state_text(pool->state));
+	show_number(&json, "exports", count_exports(pool));
+	if (pool->state == MEMBER_OPEN)
+		show_open_pool(&json, pool, detail);
+	else
+		show_closed_pool(&json, pool);
+	return json;
+}
+
+json_t *show_pools(struct daemon *daemon)
+{
+	json_t *array = json_array();
+
+	list_for_each(node, &daemon->pools) {
+		struct daemon_pool *pool = list_entry(node, struct daemon_pool, node);
+
+		pin_take(&pool->pin);
+		show_append(&array, show_pool(pool, false));
+		pin_drop(&pool->pin);
+	}
+	return array;
+}
+
+json_t *show_probe(const char *uri, uint64_t size_bytes, const struct disk_probe *probe)
+{
+	json_t *json = json_object();
+
+	show_text(&json, "disk", uri);
+	show_number(&json, "size_bytes", size_bytes);
+	show_put(&json, "pool", probe->labelled ? json_string(probe->pool_name) : json_null());
+	if (probe->labelled) {
+		show_uuid(&json, "pool_uuid", &probe->pool_uuid);
+		show_uuid(&json, "disk_uuid", &probe->disk_uuid);
+		show_number(&json, "disk_index", probe->disk_index);
+		show_number(&json, "disk_count", probe->disk_count);
+	} else if (probe->foreign[0]) {
+		show_text(&json, "holds", probe->foreign);
+	}
+	return json;
+}
+
+/* --- volumes ---------------------------------------------------------------------------------------------- */
+
+static json_t *policy_text(struct policy policy)
+{
+	if (policy.k == 1 && policy.m == 0)
+		return json_string("plain");
+	if (policy.k == 1)
+		return json_sprintf("mirror%d", policy.m + 1);
+	return json_sprintf("ec:%d+%d", policy.k, policy.m);
+}
+
+const char *show_volume_state(const struct volume_info *info)
+{
+	if (info->failed)
+		return "failed";
+	return info->parked ? "parked" : "ok";
+}
+
+static json_t *volume_addresses(struct daemon_pool *pool, uint64_t volume_id)
+{
+	json_t *array = json_array();
+
+	list_for_each(node, &pool->exports) {
+		const struct state_export *record = list_entry(node, struct daemon_export, node)->record;
+
+		if (record->volume_id == volume_id)
+			show_append(&array, json_text_string(record->address));
+	}
+	return array;
+}
+
+static json_t *volume_to_json(struct daemon_pool *pool, const struct volume_info *info)
+{
+	json_t *json = json_object();
+
+	show_volume_name(&json, pool, info->name);
+	show_text(&json, "pool", pool->name);
+	show_text(&json, "name", info->name);
+	show_number(&json, "id", info->id);
+	show_number(&json, "size_bytes", info->size_bytes);
+	show_number(&json, "allocated_bytes", info->mapped_blocks * BLOCK_BYTES);
+	show_put(&json, "policy", policy_text(info->policy));
+	show_text(&json, "state", show_volume_state(info));
+	show_number(&json, "segments", info->segments);
+	show_number(&json, "home", info->home);
+	show_number(&json, "opens", info->opens);
+	show_number(&json, "created_s", info->created_s);
+	show_number(&json, "recovery_us", info->recovery_us);
+	show_put(&json, "exports", volume_addresses(pool, info->id));
+	return json;
+}
+
+int show_volume(struct daemon_pool *pool, const char *name, json_t **out, struct err *err)
+{
+	struct volume_info info;
+	int ret = volume_get_info(pool->volumes, name, &info, err);
+
+	if (ret == 0)
+		*out = volume_to_json(pool, &info);
+	return ret;
+}
+
+static void append_volumes(json_t **array, struct daemon_pool *pool)
+{
+	show_each_volume(array, pool, volume_to_json);
+}
+
+json_t *show_volumes(struct daemon *daemon, struct daemon_pool *pool)
+{
+	json_t *array = json_array();
+
+	if (pool)
+		append_volumes(&array, pool);
+	else
+		show_each_open(daemon, &array, append_volumes);
+	return array;
+}
+
+/* --- exports ---------------------------------------------------------------------------------------------- */
+
+static json_t *export_to_json(const struct daemon_pool *pool, struct daemon_export *exp)
+{
+	const struct state_export *record = exp->record;
+	struct export_info info = {
+		.read_only = record->read_only,
+		.tls = record->tls_certs || record->tls_psk,
+		.queues = record->queues,
+	};
+	json_t *json = json_object();
+
+	show_volume_name(&json, pool, record->volume);
+	show_text(&json, "pool", pool->name);
+	show_text(&json, "kind", record->kind);
+	show_text(&json, "address", record->address);
+	show_text(&json, "state", member_state_text(exp->state));
+	if (exp->state == MEMBER_DOWN)
+		show_text(&json, "error", exp->why.msg);
+	if (exp->state == MEMBER_OPEN)
+		export_get_info(exp->export, &info);
+	show_flag(&json, "read_only", info.read_only);
+	show_flag(&json, "tls", info.tls);
+	show_flag(&json, "connected", info.connected);
+	show_number(&json, "connections", info.connections);
+	show_number(&json, "queues", info.queues);
+	show_number(&json, "queues_running", info.queues_running);
+	show_number(&json, "sessions", info.sessions);
+	return json;
+}
+
+json_t *show_exports(struct daemon *daemon)
+{
+	json_t *array = json_array();
+
+	list_for_each(node, &daemon->pools) {
+		struct daemon_pool *pool = list_entry(node, struct daemon_pool, node);
+
+		pin_take(&pool->pin);
+		show_each_export(&array, pool, export_to_json);
+		pin_drop(&pool->pin);
+	}
+	return array;
+}
+
+json_t *show_export(struct daemon *daemon, const char *address)
+{
+	json_t *all = show_exports(daemon), *found = NULL, *member;
+	size_t i;
+
+	json_array_foreach(all, i, member) {
+		if (strcmp(json_string_value(json_object_get(member, "address")), address) == 0)
+			found = json_incref(member);
+	}
+	json_decref(all);
+	return found;
+}
+
+/* --- status ----------------------------------------------------------------------------------------------- */
+
+static uint64_t uptime_s(const struct daemon *daemon)
+{
+	return (loop_now_ns(daemon->loops[0]) - daemon->started_ns) / 1000000000;
+}
+
+json_t *show_status(struct daemon *daemon)
+{
+	json_t *json = json_object();
+
+	show_text(&json, "version", POOLD_VERSION);
+	show_number(&json, "pid", (uint64_t)getpid());
+	show_number(&json, "uptime_s", uptime_s(daemon));
+	show_text(&json, "socket", daemon->config->socket);
+	show_text(&json, "state_dir", daemon->config->state);
+	show_number(&json, "loops", daemon->loop_count);
+	show_number(&json, "down", daemon_count_down(daemon));
+	show_put(&json, "pools", show_pools(daemon));
+	show_put(&json, "exports", show_exports(daemon));
+	return json;
+}
