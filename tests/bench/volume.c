@@ -1,0 +1,176 @@
+/* How fast the engine is by itself: one reactor, a volume on a disk (default ram:4G), no guest and no socket.
+ *
+ *     bench/volume [DISK [SECONDS [VOLUME_BYTES]]]
+ *
+ * Prints for 4 KiB random reads and writes at depths 1 and 32, and 128 KiB sequential ones, requests a second and CPU time a
+ * request, and what was written to the disk per byte. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "pool/base/size.h"
+#include "pool/runtime/reactor.h"
+#include "volumes/volume.h"
+
+#define DEPTH_MAX 64
+
+struct bench {
+	struct reactor *reactor;
+	const char *disk;
+	double seconds;
+	uint64_t volume_bytes;
+	struct volumes *vols;
+	struct volume *vol;
+	struct fiber *waiting;
+	/* the run */
+	enum vio_op op;
+	bool sequential;
+	uint64_t len_bytes, next, random, done, stop_ns;
+	uint32_t running;
+};
+
+struct request {
+	struct vio vio;
+	struct iovec iov;
+	struct bench *bench;
+};
+
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t next_off(struct bench *b)
+{
+	uint64_t places = b->volume_bytes / b->len_bytes;
+
+	b->random = b->random * 6364136223846793005ull + 1442695040888963407ull;
+	return (b->sequential ? b->next++ % places : (b->random >> 20) % places) * b->len_bytes;
+}
+
+static void submit(struct request *r)
+{
+	r->vio.op = r->bench->op;
+	r->vio.off_bytes = next_off(r->bench);
+	r->vio.len_bytes = r->iov.iov_len = r->bench->len_bytes;
+	volume_submit(r->bench->vol, &r->vio);
+}
+
+static void request_done(struct vio *vio, int res)
+{
+	struct request *r = container_of(vio, struct request, vio);
+	struct bench *b = r->bench;
+
+	assert(res == 0);
+	b->done++;
+	if (b->done % 16 != 0 || loop_now_ns(reactor_loop(b->reactor)) < b->stop_ns)
+		submit(r);
+	else if (--b->running == 0)
+		fiber_wake(b->waiting);
+}
+
+static void run(struct bench *b, struct request *requests, uint32_t depth, const char *name)
+{
+	struct loop *loop = reactor_loop(b->reactor);
+	struct volume_info before, after;
+	uint64_t start_ns, start_cpu_ns, ns, cpu_ns, bytes;
+
+	volume_get_info(b->vols, "v", &before, NULL);
+	start_ns = loop_now_ns(loop);
+	start_cpu_ns = thread_cpu_ns();
+	b->done = 0;
+	b->stop_ns = start_ns + (uint64_t)(b->seconds * 1e9);
+	b->running = depth;
+	for (uint32_t i = 0; i < depth; i++)
+		submit(&requests[i]);
+	while (b->running > 0)
+		fiber_park();
+	ns = loop_now_ns(loop) - start_ns;
+	cpu_ns = thread_cpu_ns() - start_cpu_ns;
+	volume_get_info(b->vols, "v", &after, NULL);
+	bytes = after.counters.data_bytes_written - before.counters.data_bytes_written +
+		after.counters.meta_bytes_written - before.counters.meta_bytes_written;
+	printf("%-22s depth %2u  %9.0f/s  %7.0f MB/s  %6.2f us CPU  %5.2f written per byte\n", name, depth,
+	       (double)b->done * 1e9 / (double)ns, (double)(b->done * b->len_bytes) * 1e3 / (double)ns,
+	       (double)cpu_ns / 1e3 / (double)b->done, (double)bytes / (double)(b->done * b->len_bytes));
+}
+
+static void run_all(struct bench *b, struct request *requests)
+{
+	b->len_bytes = 128 << 10;
+	b->sequential = true;
+	b->op = VIO_WRITE, run(b, requests, 32, "128k write");
+	b->op = VIO_READ, run(b, requests, 32, "128k read");
+	b->len_bytes = 4096;
+	b->sequential = false;
+	b->op = VIO_WRITE, run(b, requests, 1, "4k random write");
+	b->op = VIO_WRITE, run(b, requests, 32, "4k random write");
+	b->op = VIO_READ, run(b, requests, 1, "4k random read");
+	b->op = VIO_READ, run(b, requests, 32, "4k random read");
+}
+
+static int setup(struct bench *b, struct loop **loops, struct err *err)
+{
+	struct disk_open_opts disk_opts = { .create_bytes = 8ull << 30 };
+	struct pool_create_opts pool_opts = { .name = "bench", .force = true };
+	struct volumes_opts opts = { .loops = loops, .loop_count = 1 };
+	struct volume_create_opts vol_opts = { .name = "v", .size_bytes = b->volume_bytes };
+	struct disk *disk;
+	struct pool *pool;
+	int rc = disk_open(b->disk, &disk_opts, &disk, err);
+
+	if (rc == 0)
+		rc = pool_create(&pool_opts, &disk, 1, &pool, err);
+	if (rc == 0)
+		rc = volumes_open(pool, &opts, &b->vols, err);
+	if (rc == 0)
+		rc = volume_create(b->vols, &vol_opts, err);
+	return rc < 0 ? rc : volume_open(b->vols, "v", &b->vol, err);
+}
+
+static void bench_fiber(void *arg)
+{
+	struct bench *b = arg;
+	struct loop *loops[] = { reactor_loop(b->reactor) };
+	struct request *requests = calloc(DEPTH_MAX, sizeof(*requests));
+	struct err err = { "" };
+
+	b->waiting = fiber_self();
+	if (setup(b, loops, &err) < 0) {
+		fprintf(stderr, "bench: %s\n", err.msg);
+		exit(1);
+	}
+	for (int i = 0; i < DEPTH_MAX; i++) {
+		requests[i].bench = b;
+		requests[i].iov.iov_base = aligned_alloc(4096, 128 << 10);
+		memset(requests[i].iov.iov_base, i + 1, 128 << 10);
+		requests[i].vio.iov = &requests[i].iov;
+		requests[i].vio.iov_count = 1;
+		requests[i].vio.done = request_done;
+	}
+	run_all(b, requests);
+	exit(0);
+}
+
+int main(int argc, char **argv)
+{
+	struct bench b = { .disk = argc > 1 ? argv[1] : "ram:4G", .seconds = argc > 2 ? atof(argv[2]) : 1,
+			   .volume_bytes = 1 << 30 };
+	struct err err = { "" };
+
+	if (argc > 3 && size_parse(argv[3], &b.volume_bytes) < 0)
+		return 2;
+	if (reactor_create(0, -1, &b.reactor, &err) < 0 ||
+	    fiber_start(reactor_loop(b.reactor), bench_fiber, &b) < 0) {
+		fprintf(stderr, "bench: %s\n", err.msg);
+		return 1;
+	}
+	reactor_run(b.reactor);
+	return 0;
+}
