@@ -128,6 +128,22 @@ static int import_attach(struct pool *pool, struct disk **disks, const struct la
 	return 0;
 }
 
+/* Making a pool may have been cut short after the first copy of a label. It must not stay the only one: when it is next
+ * written again, a crash could tear it. Writing the same bytes over it now cannot. */
+static int complete_labels(struct pool *pool, struct err *err)
+{
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
+		struct pool_disk *pd = pool->disks[id];
+		int ret = pd ? label_is_complete(pd->disk, &pd->label) : 1;
+
+		if (ret == 0)
+			ret = label_write(pd->disk, &pd->label, err);
+		if (ret < 0)
+			return ret == -ENOMEM ? err_set(err, ret, "out of memory") : ret;
+	}
+	return 0;
+}
+
 static int import_checked(struct pool *pool, struct disk **disks, const struct label *labels, uint32_t disk_count,
 			  struct err *err)
 {
@@ -139,6 +155,8 @@ static int import_checked(struct pool *pool, struct disk **disks, const struct l
 		ret = check_members(pool, err);
 	if (!ret)
 		ret = segments_load(pool, err);
+	if (!ret)
+		ret = complete_labels(pool, err);
 	if (ret)
 		return ret;
 	/* What was read may stand in the disks' caches only (the last process was killed): it must be durable before the

@@ -328,6 +328,21 @@ static int pair_write(struct disk *disk, const struct label *label, uint32_t fir
 	return disk_flush(disk);
 }
 
+int label_is_complete(struct disk *disk, const struct label *label)
+{
+	struct label_block *block = mem_alloc_aligned(LABEL_BYTES, sizeof(*block));
+	struct label found;
+	struct err ignored;
+	int complete = 1;
+
+	if (!block)
+		return -ENOMEM;
+	for (uint32_t copy = 0; copy < LABEL_COPIES && complete; copy++)
+		complete = copy_read(disk, copy, block, &found, &ignored) == 0 && found.generation == label->generation;
+	mem_free(block);
+	return complete;
+}
+
 int label_write(struct disk *disk, const struct label *label, struct err *err)
 {
 	struct label_block *block = mem_alloc_aligned(LABEL_BYTES, sizeof(*block));

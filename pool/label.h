@@ -48,6 +48,8 @@ char *label_to_text(const struct label *label, char text[LABEL_TEXT_BYTES]);
 
 /* The newest valid copy on the disk. Errors as label_validate, or of the disk when no copy could be read. */
 int label_read(struct disk *disk, struct label *out, struct err *err);
+/* 1: all four copies are valid and of this generation; 0: they are not; -ENOMEM. */
+int label_is_complete(struct disk *disk, const struct label *label);
 /* Writes all four copies with the flushes in between. */
 int label_write(struct disk *disk, const struct label *label, struct err *err);
 /* Zeroes the places of labels and of everything foreign at both ends, and flushes. */

@@ -334,7 +334,8 @@ static int check_addable(struct pool *pool, struct disk *disk, bool force, struc
 	return force ? 0 : pool_check_takeable(disk, err);
 }
 
-/* Tells the other disks' labels the new number of disks. Only probes read it: a failure does no harm. */
+/* Tells the other disks' labels the new number of disks. Only probes read it, so a label that is not written does no harm;
+ * but a flush that failed may have lost what somebody else had written, and nobody else will be told. */
 static void refresh_disk_counts(struct pool *pool)
 {
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
@@ -345,7 +346,8 @@ static void refresh_disk_counts(struct pool *pool)
 			continue;
 		pd->label.disk_count = pool->disk_count;
 		pd->label.generation++;
-		(void)label_write(pd->disk, &pd->label, &ignored);
+		if (label_write(pd->disk, &pd->label, &ignored) < 0)
+			atomic_store(&pd->failed, true);
 	}
 }
 

@@ -24,8 +24,8 @@ void export_log(struct export *exp, struct loop *loop, const char *text)
 	}
 	snprintf(line, sizeof(line), "export '%.120s': %s", exp->address, text);
 	if (exp->unlogged > 0)
-		snprintf(line, sizeof(line), "export '%.120s': %s (and %llu lines like this before)", exp->address, text,
-			 (unsigned long long)exp->unlogged);
+		snprintf(line, sizeof(line), "export '%.120s': %s (and %llu lines like this before)", exp->address,
+			 text, (unsigned long long)exp->unlogged);
 	exp->logged_ns = now_ns;
 	exp->unlogged = 0;
 	if (log_hook)

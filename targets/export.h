@@ -19,9 +19,9 @@ struct export;
 void export_set_log(void (*log)(const char *line));
 
 struct vhost_user_opts {
-	const char *socket_path;         /* created 0600 (or fd passed: listen_fd); replaced if stale, refused if in use */
-	int listen_fd;                   /* >= 0: already listening; -1: create socket_path */
-	uint32_t queues;                 /* 0: default 4 */
+	const char *socket_path; /* created 0600 (or fd passed: listen_fd); replaced if stale, refused if in use */
+	int listen_fd;           /* >= 0: already listening; -1: create socket_path */
+	uint32_t queues;         /* 0: default 4 */
 	bool read_only;
 };
 
@@ -30,11 +30,11 @@ int export_vhost_user_start(struct volume *volume, const char *serial, const str
 			    struct export **out, struct err *err);
 
 struct nbd_opts {
-	const char *address;             /* "unix:PATH" (as socket_path above) or "tcp:HOST:PORT"; see nbd_listen.h */
+	const char *address; /* "unix:PATH" (as socket_path above) or "tcp:HOST:PORT"; see nbd_listen.h */
 	bool read_only;
 	/* TLS, and nothing without it; at most one of both. Files: see nbd_tls.h. NULL: plain text. */
 	const char *tls_certs_dir, *tls_psk_file;
-	uint32_t connections_max;        /* 0: default */
+	uint32_t connections_max; /* 0: default */
 };
 
 /* As above. `name`: what clients call the export; the empty name means it too. A volume may have several of these. */
@@ -45,14 +45,14 @@ int export_nbd_start(struct volume *volume, const char *name, const struct nbd_o
 void export_stop(struct export *exp);
 
 struct export_info {
-	const char *kind;                /* "vhost-user-blk", "nbd" */
+	const char *kind; /* "vhost-user-blk", "nbd" */
 	const char *address;
 	bool connected, read_only, tls;
 	uint32_t queues, queues_running; /* vhost-user-blk */
 	uint32_t connections;            /* now */
 	uint64_t sessions;               /* since start */
 	uint64_t requests, bad_requests, broken_rings;
-	uint64_t turned_away;            /* connections */
+	uint64_t turned_away; /* connections */
 };
 void export_get_info(struct export *exp, struct export_info *info);
 

@@ -7,7 +7,7 @@
 /* A kind of export. To add one: 1 a file export_x.c with a const table of these and a start function, which makes a struct
  * around `struct export`; 2 its options and start function in export.h; 3 what tools/daemon_export.c says. */
 struct export_ops {
-	const char *kind;                /* Required. "vhost-user-blk", ... */
+	const char *kind; /* Required. "vhost-user-blk", ... */
 	/* Required. As export_stop. Fiber of the pool's loop; waits. */
 	void (*stop)(struct export *exp);
 	/* Required. Fills in all of *info that export.c does not: kind and address. The same fiber; may wait. */
@@ -15,10 +15,11 @@ struct export_ops {
 };
 
 /* Member of each kind's own struct. */
-struct export {
-	const struct export_ops *ops;    /* owner: the pool's loop */
-	char *address;                   /* the kind's to free */
-	uint64_t logged_ns, unlogged;    /* owner: the home loop */
+struct export
+{
+	const struct export_ops *ops; /* owner: the pool's loop */
+	char *address;                /* the kind's to free */
+	uint64_t logged_ns, unlogged; /* owner: the home loop */
 };
 
 /* After accept, or the making of a fiber, failed for lack of descriptors or memory. */

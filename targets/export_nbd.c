@@ -16,10 +16,10 @@
 
 struct nbd_export {
 	struct export base;
-	struct loop *loop;               /* the volume's home */
+	struct loop *loop; /* the volume's home */
 	struct nbd_conf conf;
-	struct nbd_server *server;       /* owner: the home loop */
-	struct socket_file file;         /* path NULL: TCP */
+	struct nbd_server *server; /* owner: the home loop */
+	struct socket_file file;   /* path NULL: TCP */
 };
 
 static void on_log(void *arg, const char *text)

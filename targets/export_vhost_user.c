@@ -26,9 +26,9 @@
 struct vhost_export {
 	struct export base;
 	struct vhost_user vu;
-	struct loop *loop;             /* the volume's home */
+	struct loop *loop; /* the volume's home */
 	struct volume_watch watch;
-	struct fd_cancel cancel;       /* stop accepting */
+	struct fd_cancel cancel; /* stop accepting */
 	struct waitq fibers_ended;
 	uint32_t fibers;
 	uint64_t turned_away;

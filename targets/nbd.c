@@ -18,6 +18,9 @@
 
 /* After accept failed, for lack of descriptors, say. */
 #define ACCEPT_RETRY_NS 100000000ull
+/* How long a newcomer waits for those who are leaving. */
+#define ROOM_WAIT_NS 2000000000ull
+#define ROOM_LOOK_NS 1000000ull
 /* What a Unix socket may hold on its way out: replies of a whole turn. */
 #define SEND_BUFFER_BYTES (1 << 20)
 
@@ -137,6 +140,22 @@ static void conn_leave(struct nbd_conn *conn)
 
 /* ---- accepting ---- */
 
+static bool has_room(const struct nbd_server *server)
+{
+	return server->conn_count < server->conf.conns_max;
+}
+
+/* Where clients have gone and only their requests remain, there will soon be room. */
+static bool wait_for_room(struct nbd_server *server)
+{
+	uint64_t deadline_ns = loop_now_ns(server->loop) + ROOM_WAIT_NS;
+
+	while (!has_room(server) && server->winding_up > 0 && !server->stopping &&
+	       loop_now_ns(server->loop) < deadline_ns)
+		fiber_sleep_ns(ROOM_LOOK_NS);
+	return has_room(server) && !server->stopping;
+}
+
 static void accept_one(struct nbd_server *server)
 {
 	int sock = accept4(server->conf.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -147,7 +166,7 @@ static void accept_one(struct nbd_server *server)
 		return;
 	}
 	tune_socket(sock);
-	if (server->conn_count < server->conf.conns_max && !server->stopping && conn_start(server, sock) == 0)
+	if (wait_for_room(server) && conn_start(server, sock) == 0)
 		return;
 	server->counters.turned_away++;
 	server->conf.log(server->conf.log_arg, "a connection is turned away: there are as many as may be");

@@ -24,20 +24,20 @@ struct nbd_server;
 
 struct nbd_conf {
 	struct volume *volume;
-	const char *name;                /* of the export; 1 .. NBD_EXPORT_NAME_BYTES_MAX bytes. "" means it too */
+	const char *name; /* of the export; 1 .. NBD_EXPORT_NAME_BYTES_MAX bytes. "" means it too */
 	bool read_only;
-	uint32_t conns_max;              /* 1 .. NBD_CONNS_MAX */
-	int listen_fd;                   /* non-blocking; stays the caller's, until after the stop */
-	struct nbd_tls_creds *creds;     /* the same; NULL: plain text only, otherwise TLS only */
+	uint32_t conns_max;          /* 1 .. NBD_CONNS_MAX */
+	int listen_fd;               /* non-blocking; stays the caller's, until after the stop */
+	struct nbd_tls_creds *creds; /* the same; NULL: plain text only, otherwise TLS only */
 	/* Required. One line about the server for a person; rare. */
 	void (*log)(void *arg, const char *line);
 	void *log_arg;
 };
 
 struct nbd_counters {
-	uint64_t sessions;               /* handshakes that led to a transmission */
+	uint64_t sessions; /* handshakes that led to a transmission */
 	uint64_t handshakes_failed;
-	uint64_t turned_away;            /* over the limit */
+	uint64_t turned_away; /* over the limit */
 	uint64_t requests, bad_requests, failed_requests;
 };
 

@@ -17,7 +17,7 @@ static uint32_t class_of(size_t len_bytes)
 	uint32_t class = 0;
 
 	while (class_bytes(class) < len_bytes)
-		class++;
+		class ++;
 	assert(class < NBD_BUFFER_CLASSES);
 	return class;
 }
@@ -29,7 +29,7 @@ uint32_t nbd_buffer_size_bytes(size_t len_bytes)
 
 void nbd_buffers_init(struct nbd_buffers *store)
 {
-	for (int class = 0; class < NBD_BUFFER_CLASSES; class++)
+	for (int class = 0; class < NBD_BUFFER_CLASSES; class ++)
 		list_init(&store->idle[class]);
 	store->idle_bytes = 0;
 }
@@ -38,7 +38,7 @@ void nbd_buffers_release(struct nbd_buffers *store)
 {
 	struct list *node;
 
-	for (int class = 0; class < NBD_BUFFER_CLASSES; class++) {
+	for (int class = 0; class < NBD_BUFFER_CLASSES; class ++) {
 		while ((node = list_pop_front(&store->idle[class])))
 			mem_free(list_entry(node, struct nbd_buffer, node)->data);
 	}

@@ -17,16 +17,16 @@
 #define NBD_BUFFERS_IDLE_BYTES_MAX (32u << 20)
 
 struct nbd_buffers {
-	struct list idle[NBD_BUFFER_CLASSES];    /* last used first */
+	struct list idle[NBD_BUFFER_CLASSES]; /* last used first */
 	uint64_t idle_bytes;
 };
 
 struct nbd_buffer {
-	struct list node;                /* on an idle list; the user's otherwise */
-	uint8_t *data;                   /* page-aligned */
+	struct list node; /* on an idle list; the user's otherwise */
+	uint8_t *data;    /* page-aligned */
 	uint32_t size_bytes;
 	uint32_t class;
-	uint32_t refs;                   /* 1 when handed out */
+	uint32_t refs; /* 1 when handed out */
 };
 
 void nbd_buffers_init(struct nbd_buffers *store);

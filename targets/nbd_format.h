@@ -35,28 +35,28 @@
 
 #include "pool/base/be.h"
 
-#define NBD_MAGIC                  0x4e42444d41474943ull
-#define NBD_OPTION_MAGIC           0x49484156454f5054ull
-#define NBD_OPTION_REPLY_MAGIC     0x0003e889045565a9ull
-#define NBD_REQUEST_MAGIC          0x25609513u
-#define NBD_SIMPLE_REPLY_MAGIC     0x67446698u
-#define NBD_CHUNK_MAGIC            0x668e33efu
+#define NBD_MAGIC 0x4e42444d41474943ull
+#define NBD_OPTION_MAGIC 0x49484156454f5054ull
+#define NBD_OPTION_REPLY_MAGIC 0x0003e889045565a9ull
+#define NBD_REQUEST_MAGIC 0x25609513u
+#define NBD_SIMPLE_REPLY_MAGIC 0x67446698u
+#define NBD_CHUNK_MAGIC 0x668e33efu
 
 /* ---- handshake ---- */
 
 /* Handshake flags and the client's answer to them have the same bits. */
-#define NBD_FIXED_NEWSTYLE         (1u << 0)
-#define NBD_NO_ZEROES              (1u << 1)
+#define NBD_FIXED_NEWSTYLE (1u << 0)
+#define NBD_NO_ZEROES (1u << 1)
 
 /* X(name, number) */
-#define NBD_OPTIONS(X) \
-	X(EXPORT_NAME, 1) \
-	X(ABORT, 2) \
-	X(LIST, 3) \
-	X(STARTTLS, 5) \
-	X(INFO, 6) \
-	X(GO, 7) \
-	X(STRUCTURED_REPLY, 8) \
+#define NBD_OPTIONS(X)          \
+	X(EXPORT_NAME, 1)       \
+	X(ABORT, 2)             \
+	X(LIST, 3)              \
+	X(STARTTLS, 5)          \
+	X(INFO, 6)              \
+	X(GO, 7)                \
+	X(STRUCTURED_REPLY, 8)  \
 	X(LIST_META_CONTEXT, 9) \
 	X(SET_META_CONTEXT, 10)
 
@@ -66,19 +66,19 @@ enum nbd_option_type {
 #undef X
 };
 
-#define NBD_REP_ERROR              (1u << 31)
+#define NBD_REP_ERROR (1u << 31)
 
 /* X(name, number) */
-#define NBD_OPTION_REPLIES(X) \
-	X(ACK, 1u) \
-	X(SERVER, 2u) \
-	X(INFO, 3u) \
-	X(META_CONTEXT, 4u) \
-	X(ERR_UNSUP, NBD_REP_ERROR | 1u) \
-	X(ERR_POLICY, NBD_REP_ERROR | 2u) \
-	X(ERR_INVALID, NBD_REP_ERROR | 3u) \
+#define NBD_OPTION_REPLIES(X)               \
+	X(ACK, 1u)                          \
+	X(SERVER, 2u)                       \
+	X(INFO, 3u)                         \
+	X(META_CONTEXT, 4u)                 \
+	X(ERR_UNSUP, NBD_REP_ERROR | 1u)    \
+	X(ERR_POLICY, NBD_REP_ERROR | 2u)   \
+	X(ERR_INVALID, NBD_REP_ERROR | 3u)  \
 	X(ERR_TLS_REQD, NBD_REP_ERROR | 5u) \
-	X(ERR_UNKNOWN, NBD_REP_ERROR | 6u) \
+	X(ERR_UNKNOWN, NBD_REP_ERROR | 6u)  \
 	X(ERR_SHUTDOWN, NBD_REP_ERROR | 7u) \
 	X(ERR_TOO_BIG, NBD_REP_ERROR | 9u)
 
@@ -94,16 +94,16 @@ enum nbd_info_type {
 };
 
 /* Transmission flags: what the export can do. */
-#define NBD_FLAG_HAS_FLAGS         (1u << 0)
-#define NBD_FLAG_READ_ONLY         (1u << 1)
-#define NBD_FLAG_SEND_FLUSH        (1u << 2)
-#define NBD_FLAG_SEND_FUA          (1u << 3)
-#define NBD_FLAG_SEND_TRIM         (1u << 5)
+#define NBD_FLAG_HAS_FLAGS (1u << 0)
+#define NBD_FLAG_READ_ONLY (1u << 1)
+#define NBD_FLAG_SEND_FLUSH (1u << 2)
+#define NBD_FLAG_SEND_FUA (1u << 3)
+#define NBD_FLAG_SEND_TRIM (1u << 5)
 #define NBD_FLAG_SEND_WRITE_ZEROES (1u << 6)
-#define NBD_FLAG_SEND_DF           (1u << 7)
-#define NBD_FLAG_CAN_MULTI_CONN    (1u << 8)
-#define NBD_FLAG_SEND_CACHE        (1u << 10)
-#define NBD_FLAG_SEND_FAST_ZERO    (1u << 11)
+#define NBD_FLAG_SEND_DF (1u << 7)
+#define NBD_FLAG_CAN_MULTI_CONN (1u << 8)
+#define NBD_FLAG_SEND_CACHE (1u << 10)
+#define NBD_FLAG_SEND_FAST_ZERO (1u << 11)
 
 struct nbd_greeting {
 	be64 magic;
@@ -153,13 +153,13 @@ static_assert(sizeof(struct nbd_info_block_size) == 14, "information: block size
 /* ---- transmission ---- */
 
 /* X(name, number) */
-#define NBD_COMMANDS(X) \
-	X(READ, 0) \
-	X(WRITE, 1) \
-	X(DISC, 2) \
-	X(FLUSH, 3) \
-	X(TRIM, 4) \
-	X(CACHE, 5) \
+#define NBD_COMMANDS(X)    \
+	X(READ, 0)         \
+	X(WRITE, 1)        \
+	X(DISC, 2)         \
+	X(FLUSH, 3)        \
+	X(TRIM, 4)         \
+	X(CACHE, 5)        \
 	X(WRITE_ZEROES, 6) \
 	X(BLOCK_STATUS, 7)
 
@@ -169,21 +169,21 @@ enum nbd_command {
 #undef X
 };
 
-#define NBD_CMD_FLAG_FUA           (1u << 0)
-#define NBD_CMD_FLAG_NO_HOLE       (1u << 1)
-#define NBD_CMD_FLAG_DF            (1u << 2)
-#define NBD_CMD_FLAG_REQ_ONE       (1u << 3)
-#define NBD_CMD_FLAG_FAST_ZERO     (1u << 4)
+#define NBD_CMD_FLAG_FUA (1u << 0)
+#define NBD_CMD_FLAG_NO_HOLE (1u << 1)
+#define NBD_CMD_FLAG_DF (1u << 2)
+#define NBD_CMD_FLAG_REQ_ONE (1u << 3)
+#define NBD_CMD_FLAG_FAST_ZERO (1u << 4)
 
 /* X(name, number) */
-#define NBD_ERRORS(X) \
-	X(EPERM, 1) \
-	X(EIO, 5) \
-	X(ENOMEM, 12) \
-	X(EINVAL, 22) \
-	X(ENOSPC, 28) \
+#define NBD_ERRORS(X)    \
+	X(EPERM, 1)      \
+	X(EIO, 5)        \
+	X(ENOMEM, 12)    \
+	X(EINVAL, 22)    \
+	X(ENOSPC, 28)    \
 	X(EOVERFLOW, 75) \
-	X(ENOTSUP, 95) \
+	X(ENOTSUP, 95)   \
 	X(ESHUTDOWN, 108)
 
 enum nbd_error {
@@ -200,11 +200,11 @@ enum nbd_chunk_type {
 	NBD_CHUNK_ERROR = 0x8001,
 };
 
-#define NBD_CHUNK_FLAG_DONE        (1u << 0)
+#define NBD_CHUNK_FLAG_DONE (1u << 0)
 
 /* Status flags of base:allocation. */
-#define NBD_STATE_HOLE             (1u << 0)
-#define NBD_STATE_ZERO             (1u << 1)
+#define NBD_STATE_HOLE (1u << 0)
+#define NBD_STATE_ZERO (1u << 1)
 
 struct nbd_request {
 	be32 magic;

@@ -21,10 +21,10 @@ static_assert(OUT_BYTES >= 8 * sizeof(struct nbd_option_reply) + 2 * NBD_EXPORT_
 
 struct handshake {
 	struct nbd_conn *conn;
-	bool fixed, no_zeroes;         /* the client's flags */
-	bool transmit;                 /* the transmission begins */
-	uint32_t option;               /* being answered */
-	const uint8_t *data;           /* of the option */
+	bool fixed, no_zeroes; /* the client's flags */
+	bool transmit;         /* the transmission begins */
+	uint32_t option;       /* being answered */
+	const uint8_t *data;   /* of the option */
 	uint32_t len_bytes;
 	uint32_t out_bytes;
 	uint8_t out[OUT_BYTES];
@@ -128,12 +128,12 @@ static void tell_export(struct handshake *hs)
 static void tell_block_size(struct handshake *hs)
 {
 	*(struct nbd_info_block_size *)reply(hs, NBD_REP_INFO, sizeof(struct nbd_info_block_size)) =
-	    (struct nbd_info_block_size){
-		    .type = be16_of(NBD_INFO_BLOCK_SIZE),
-		    .min_bytes = be32_of(NBD_BLOCK_BYTES_MIN),
-		    .preferred_bytes = be32_of(NBD_BLOCK_BYTES_PREFERRED),
-		    .payload_bytes_max = be32_of(NBD_PAYLOAD_BYTES_MAX),
-	    };
+		(struct nbd_info_block_size){
+			.type = be16_of(NBD_INFO_BLOCK_SIZE),
+			.min_bytes = be32_of(NBD_BLOCK_BYTES_MIN),
+			.preferred_bytes = be32_of(NBD_BLOCK_BYTES_PREFERRED),
+			.payload_bytes_max = be32_of(NBD_PAYLOAD_BYTES_MAX),
+		};
 }
 
 static void tell_name(struct handshake *hs)
@@ -267,22 +267,15 @@ static int handle_abort(struct handshake *hs)
 static int handle_by_type(struct handshake *hs)
 {
 	switch (hs->option) {
-	case NBD_OPT_EXPORT_NAME:
-		return handle_export_name(hs);
-	case NBD_OPT_ABORT:
-		return handle_abort(hs);
-	case NBD_OPT_LIST:
-		return handle_list(hs);
-	case NBD_OPT_STARTTLS:
-		return handle_starttls(hs);
+	case NBD_OPT_EXPORT_NAME: return handle_export_name(hs);
+	case NBD_OPT_ABORT: return handle_abort(hs);
+	case NBD_OPT_LIST: return handle_list(hs);
+	case NBD_OPT_STARTTLS: return handle_starttls(hs);
 	case NBD_OPT_INFO:
-	case NBD_OPT_GO:
-		return handle_info(hs);
-	case NBD_OPT_STRUCTURED_REPLY:
-		return handle_structured_reply(hs);
+	case NBD_OPT_GO: return handle_info(hs);
+	case NBD_OPT_STRUCTURED_REPLY: return handle_structured_reply(hs);
 	case NBD_OPT_LIST_META_CONTEXT:
-	case NBD_OPT_SET_META_CONTEXT:
-		return handle_meta_context(hs);
+	case NBD_OPT_SET_META_CONTEXT: return handle_meta_context(hs);
 	}
 	return refuse(hs, NBD_REP_ERR_UNSUP, "that option is not known here");
 }

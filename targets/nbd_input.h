@@ -19,10 +19,10 @@
 struct nbd_input {
 	struct nbd_stream *stream;
 	struct nbd_buffers *store;
-	struct nbd_buffer *chunk;        /* being filled; NULL: none yet */
-	uint32_t at, end;                /* chunk->data[at, end) was received and not yet taken */
-	uint32_t chunks;                 /* held, those of slices included */
-	struct waitq room;               /* a chunk was given back */
+	struct nbd_buffer *chunk; /* being filled; NULL: none yet */
+	uint32_t at, end;         /* chunk->data[at, end) was received and not yet taken */
+	uint32_t chunks;          /* held, those of slices included */
+	struct waitq room;        /* a chunk was given back */
 };
 
 /* Part of the stream's bytes. */
@@ -46,9 +46,12 @@ int nbd_input_skip(struct nbd_input *in, uint32_t len_bytes) __attribute__((warn
 /* Takes what there is, 1 .. len_bytes. The slice grows if it lies just before; *is_new tells whether it is another one,
  * which must be given back. 0 or -errno. Waits. */
 int nbd_input_slice(struct nbd_input *in, uint32_t len_bytes, struct nbd_slice *slice, bool *is_new)
-    __attribute__((warn_unused_result));
+	__attribute__((warn_unused_result));
 void nbd_input_give_back(struct nbd_input *in, struct nbd_slice *slice);
 /* Received, not yet taken. */
-static inline uint32_t nbd_input_left(const struct nbd_input *in) { return in->end - in->at; }
+static inline uint32_t nbd_input_left(const struct nbd_input *in)
+{
+	return in->end - in->at;
+}
 
 #endif

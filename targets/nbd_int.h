@@ -11,30 +11,31 @@
 #include "targets/nbd_tls.h"
 
 struct nbd_server {
-	struct nbd_conf conf;            /* .name is `name` */
+	struct nbd_conf conf; /* .name is `name` */
 	struct loop *loop;
 	char name[NBD_EXPORT_NAME_BYTES_MAX + 1];
-	struct fd_cancel no_more;        /* ends the listener's wait */
+	struct fd_cancel no_more; /* ends the listener's wait */
 	struct nbd_buffers buffers;
 	struct list conns;
 	uint32_t conn_count;
+	uint32_t winding_up; /* of these: read nothing more, and finish what they began */
 	bool listening, stopping;
-	struct waitq changed;            /* a connection or the listener ended */
+	struct waitq changed; /* a connection or the listener ended */
 	struct nbd_counters counters;
 };
 
 struct nbd_session;
 
 struct nbd_conn {
-	struct list node;                /* server's */
+	struct list node; /* server's */
 	struct nbd_server *server;
 	struct nbd_stream stream;
 	struct nbd_input input;
-	struct timer deadline;           /* of the handshake, later of the end */
-	struct nbd_terms terms;          /* agreed upon */
-	struct nbd_session *session;     /* NULL in the handshake */
-	bool leaving;                    /* nothing new is begun */
-	bool late;                       /* the deadline has passed */
+	struct timer deadline;       /* of the handshake, later of the end */
+	struct nbd_terms terms;      /* agreed upon */
+	struct nbd_session *session; /* NULL in the handshake */
+	bool leaving;                /* nothing new is begun */
+	bool late;                   /* the deadline has passed */
 };
 
 /* Fibers of the connection. Both wait. */

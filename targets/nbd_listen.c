@@ -13,7 +13,7 @@
 #define HOST_BYTES_MAX 256
 
 struct host_port {
-	char host[HOST_BYTES_MAX];       /* "": any */
+	char host[HOST_BYTES_MAX]; /* "": any */
 	const char *port;
 };
 

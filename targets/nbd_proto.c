@@ -149,14 +149,10 @@ bool nbd_request_decode(const struct nbd_request *wire, struct nbd_call *call)
 static uint32_t flags_allowed(const struct nbd_call *call, const struct nbd_terms *terms)
 {
 	switch (call->type) {
-	case NBD_CMD_READ:
-		return NBD_CMD_FLAG_FUA | (terms->structured ? NBD_CMD_FLAG_DF : 0);
-	case NBD_CMD_WRITE_ZEROES:
-		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
-	case NBD_CMD_BLOCK_STATUS:
-		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE;
-	default:
-		return NBD_CMD_FLAG_FUA;
+	case NBD_CMD_READ: return NBD_CMD_FLAG_FUA | (terms->structured ? NBD_CMD_FLAG_DF : 0);
+	case NBD_CMD_WRITE_ZEROES: return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
+	case NBD_CMD_BLOCK_STATUS: return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE;
+	default: return NBD_CMD_FLAG_FUA;
 	}
 }
 
@@ -220,36 +216,26 @@ int nbd_call_validate(const struct nbd_call *call, const struct nbd_terms *terms
 uint32_t nbd_error_of(int res)
 {
 	switch (res) {
-	case 0:
-		return 0;
+	case 0: return 0;
 	case -EPERM:
 	case -EACCES:
-	case -EROFS:
-		return NBD_EPERM;
-	case -ENOMEM:
-		return NBD_ENOMEM;
-	case -EINVAL:
-		return NBD_EINVAL;
+	case -EROFS: return NBD_EPERM;
+	case -ENOMEM: return NBD_ENOMEM;
+	case -EINVAL: return NBD_EINVAL;
 	case -ENOSPC:
 	case -EDQUOT:
-	case -EFBIG:
-		return NBD_ENOSPC;
-	case -EOVERFLOW:
-		return NBD_EOVERFLOW;
-	case -EOPNOTSUPP:
-		return NBD_ENOTSUP;
-	case -ESHUTDOWN:
-		return NBD_ESHUTDOWN;
-	default:
-		return NBD_EIO;
+	case -EFBIG: return NBD_ENOSPC;
+	case -EOVERFLOW: return NBD_EOVERFLOW;
+	case -EOPNOTSUPP: return NBD_ENOTSUP;
+	case -ESHUTDOWN: return NBD_ESHUTDOWN;
+	default: return NBD_EIO;
 	}
 }
 
 /* ---- for people ---- */
 
 #define NAME_CASE(name, number) \
-	case number: \
-		return #name;
+	case number: return #name;
 
 const char *nbd_option_name(uint32_t option)
 {
@@ -286,6 +272,6 @@ const char *nbd_error_name(uint32_t error)
 char *nbd_call_to_text(const struct nbd_call *call, char buf[NBD_CALL_TEXT_BYTES])
 {
 	snprintf(buf, NBD_CALL_TEXT_BYTES, "%s off %llu len %u flags 0x%x cookie 0x%llx", nbd_command_name(call->type),
-	    (unsigned long long)call->off_bytes, call->len_bytes, call->flags, (unsigned long long)call->cookie);
+		 (unsigned long long)call->off_bytes, call->len_bytes, call->flags, (unsigned long long)call->cookie);
 	return buf;
 }

@@ -51,10 +51,10 @@ struct nbd_meta_option {
 
 /* 0; -EINVAL: lengths that do not add up; -E2BIG: a string is too long. `out` points into `data`. */
 int nbd_info_option_parse(const void *data, uint32_t len_bytes, struct nbd_info_option *out)
-    __attribute__((warn_unused_result));
+	__attribute__((warn_unused_result));
 /* The same; all queries have been checked too. */
 int nbd_meta_option_parse(const void *data, uint32_t len_bytes, struct nbd_meta_option *out)
-    __attribute__((warn_unused_result));
+	__attribute__((warn_unused_result));
 /* Takes the next query out of a parsed option; false: there is none. */
 bool nbd_meta_option_next(struct nbd_meta_option *option, struct nbd_text *query);
 /* Whether a query selects base:allocation. `list`: "base:" stands for all there is. */
@@ -74,8 +74,8 @@ struct nbd_call {
 struct nbd_terms {
 	uint64_t size_bytes;
 	bool read_only;
-	bool structured;               /* structured replies */
-	bool allocation;               /* base:allocation was selected; implies structured */
+	bool structured; /* structured replies */
+	bool allocation; /* base:allocation was selected; implies structured */
 };
 
 uint16_t nbd_transmission_flags(const struct nbd_terms *terms);

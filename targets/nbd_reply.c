@@ -98,16 +98,15 @@ void nbd_reply_end(struct nbd_asked *asked)
 
 	reply->sent = end_sent;
 	reply->data_bytes = 0;
-	if (!s->conn->terms.structured)
-		set_simple(reply, asked);
-	else if (asked->error)
-		set_error(reply, asked);
-	else if (asked->extents)
-		set_status(reply, asked);
-	else if (asked->call.type == NBD_CMD_READ)
-		set_none(reply, asked);
-	else
-		set_simple(reply, asked);
+	set_simple(reply, asked);
+	if (s->conn->terms.structured) {
+		if (asked->error)
+			set_error(reply, asked);
+		else if (asked->extents)
+			set_status(reply, asked);
+		else if (asked->call.type == NBD_CMD_READ)
+			set_none(reply, asked);
+	}
 	queue(s, reply);
 }
 
@@ -187,7 +186,7 @@ static void send_batch(struct nbd_session *s)
 	iovs = gather(s, &batch);
 	if (!s->broken && nbd_stream_send(&s->conn->stream, s->iov, iovs) < 0) {
 		s->broken = true;
-		nbd_stream_shut(&s->conn->stream, false);       /* the reader hears of it */
+		nbd_stream_shut(&s->conn->stream, false); /* the reader hears of it */
 	}
 	while ((node = list_pop_front(&batch))) {
 		struct nbd_reply *reply = list_entry(node, struct nbd_reply, node);

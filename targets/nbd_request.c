@@ -175,7 +175,7 @@ static void submit_zeroes(struct nbd_piece *piece)
 	asked->zeroes_left -= len_bytes;
 	for (uint32_t left = len_bytes; left > 0; left -= (uint32_t)piece->iov[iovs++].iov_len)
 		piece->iov[iovs] =
-		    (struct iovec){ (void *)(uintptr_t)zeroes, left < NBD_ZERO_BYTES ? left : NBD_ZERO_BYTES };
+			(struct iovec){ (void *)(uintptr_t)zeroes, left < NBD_ZERO_BYTES ? left : NBD_ZERO_BYTES };
 	submit(piece, VIO_WRITE, off_bytes, len_bytes, iovs, zeroes_done);
 }
 
@@ -254,7 +254,7 @@ static void start_read(struct nbd_asked *asked)
 		       piece_bytes(off_bytes, call->len_bytes) == call->len_bytes;
 	if (asked->whole)
 		wait_for_bytes(asked->session, call->len_bytes);
-	while (rc == 0 && off_bytes < end) {
+	while (rc == 0 && off_bytes < end && !asked->session->broken) {
 		uint32_t len_bytes = piece_bytes(off_bytes, end - off_bytes);
 
 		rc = start_read_piece(asked, off_bytes, len_bytes);
@@ -330,25 +330,13 @@ int nbd_request_start(struct nbd_asked *asked)
 		return 0;
 	}
 	switch (asked->call.type) {
-	case NBD_CMD_READ:
-		start_read(asked);
-		break;
-	case NBD_CMD_WRITE:
-		rc = start_write(asked);
-		break;
-	case NBD_CMD_FLUSH:
-		start_plain(asked, VIO_FLUSH);
-		break;
-	case NBD_CMD_TRIM:
-		start_plain(asked, VIO_DISCARD);
-		break;
-	case NBD_CMD_WRITE_ZEROES:
-		start_zeroes(asked);
-		break;
+	case NBD_CMD_READ: start_read(asked); break;
+	case NBD_CMD_WRITE: rc = start_write(asked); break;
+	case NBD_CMD_FLUSH: start_plain(asked, VIO_FLUSH); break;
+	case NBD_CMD_TRIM: start_plain(asked, VIO_DISCARD); break;
+	case NBD_CMD_WRITE_ZEROES: start_zeroes(asked); break;
 	case NBD_CMD_CACHE:
-	case NBD_CMD_BLOCK_STATUS:
-		nbd_status_start(asked);
-		return 0;
+	case NBD_CMD_BLOCK_STATUS: nbd_status_start(asked); return 0;
 	}
 	unpend(asked, 0);
 	return rc;

@@ -43,7 +43,8 @@ static void read_requests(struct nbd_session *s)
 	struct nbd_call call;
 	int rc = 0;
 
-	while (rc == 0 && !s->conn->leaving) {
+	/* Whom nothing can be answered is not served, whatever of his has arrived already. */
+	while (rc == 0 && !s->conn->leaving && !s->broken) {
 		rc = read_call(s, &call);
 		if (rc == 0)
 			rc = take_call(s, &call);
@@ -53,12 +54,14 @@ static void read_requests(struct nbd_session *s)
 /* Everything that was begun comes to its end. */
 static void wind_up(struct nbd_session *s)
 {
+	s->conn->server->winding_up++;
 	while (s->requests_used > 0 || s->status_runs)
 		waitq_wait(&s->room);
 	s->ending = true;
 	waitq_wake_all(&s->out_some);
 	while (s->writer_runs)
 		waitq_wait(&s->room);
+	s->conn->server->winding_up--;
 }
 
 static struct nbd_session *session_new(struct nbd_conn *conn)

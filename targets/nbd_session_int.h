@@ -22,15 +22,15 @@
 #define NBD_ZERO_BYTES 65536u
 #define NBD_ZERO_IOVS (VIO_BYTES_MAX / NBD_ZERO_BYTES)
 
-static_assert(NBD_BUFFER_BYTES_MAX == VIO_BYTES_MAX, "a piece of a read fits a buffer");
+static_assert(4096u << (2 * (NBD_BUFFER_CLASSES - 1)) >= VIO_BYTES_MAX, "a piece of a read fits a buffer");
 static_assert(NBD_PIECES_MAX > NBD_PAYLOAD_BYTES_MAX / VIO_BYTES_MAX + 1, "the largest read fits");
 
 struct nbd_reply {
-	struct list node;                /* session->out */
-	void (*sent)(struct nbd_reply *reply);      /* or dropped: the client is gone */
+	struct list node;                      /* session->out */
+	void (*sent)(struct nbd_reply *reply); /* or dropped: the client is gone */
 	const void *data;
 	uint32_t data_bytes;
-	uint32_t header_bytes;           /* may be 0 */
+	uint32_t header_bytes; /* may be 0 */
 	union {
 		struct nbd_simple_reply simple;
 		struct nbd_chunk chunk;
@@ -41,27 +41,27 @@ struct nbd_reply {
 };
 
 struct nbd_asked {
-	struct list node;                /* session->free_requests, or session->status_queue */
+	struct list node; /* session->free_requests, or session->status_queue */
 	struct nbd_session *session;
 	struct nbd_call call;
-	uint32_t pending;                /* pieces at the volume, and one for whoever still makes some */
-	uint32_t unsent;                 /* replies, and one until it is finished */
-	uint32_t pieces;                 /* it was cut into */
-	bool whole;                      /* a read answered in one go, when all of it is there */
-	int error;                       /* the first, 0 if none */
-	uint32_t zeroes_left;            /* WRITE_ZEROES with NO_HOLE: bytes still to be written */
-	struct list gathered;            /* pieces of a whole read, in order */
-	struct nbd_buffer *extents;      /* BLOCK_STATUS: what was found, as it is sent */
+	uint32_t pending;           /* pieces at the volume, and one for whoever still makes some */
+	uint32_t unsent;            /* replies, and one until it is finished */
+	uint32_t pieces;            /* it was cut into */
+	bool whole;                 /* a read answered in one go, when all of it is there */
+	int error;                  /* the first, 0 if none */
+	uint32_t zeroes_left;       /* WRITE_ZEROES with NO_HOLE: bytes still to be written */
+	struct list gathered;       /* pieces of a whole read, in order */
+	struct nbd_buffer *extents; /* BLOCK_STATUS: what was found, as it is sent */
 	uint32_t extents_bytes;
 	struct nbd_reply reply;
 };
 
 struct nbd_piece {
 	struct vio vio;
-	struct list node;                /* session->free_pieces, or nbd_asked.gathered */
+	struct list node; /* session->free_pieces, or nbd_asked.gathered */
 	struct nbd_asked *asked;
-	struct nbd_buffer *buffer;       /* READ */
-	uint32_t slices;                 /* WRITE */
+	struct nbd_buffer *buffer; /* READ */
+	uint32_t slices;           /* WRITE */
 	struct nbd_slice slice[NBD_SLICES_MAX];
 	struct iovec iov[NBD_ZERO_IOVS];
 	struct nbd_reply reply;
@@ -74,17 +74,17 @@ struct nbd_session {
 	struct volume *volume;
 	struct list free_requests, free_pieces;
 	uint32_t requests_used;
-	uint64_t read_bytes;             /* see NBD_READ_BYTES_MAX */
-	struct waitq room;               /* the reader waits: something was given back */
+	uint64_t read_bytes; /* see NBD_READ_BYTES_MAX */
+	struct waitq room;   /* the reader waits: something was given back */
 
-	struct list out;                 /* replies to send */
-	struct waitq out_some;           /* the writer waits */
-	struct iovec iov[NBD_SEND_IOV_MAX];         /* the writer's */
-	bool broken;                     /* nothing can be sent any more */
-	bool ending;                     /* nothing will be added to out */
+	struct list out;                    /* replies to send */
+	struct waitq out_some;              /* the writer waits */
+	struct iovec iov[NBD_SEND_IOV_MAX]; /* the writer's */
+	bool broken;                        /* nothing can be sent any more */
+	bool ending;                        /* nothing will be added to out */
 	bool writer_runs;
 
-	struct list status_queue;        /* requests that look at the map, one after another */
+	struct list status_queue; /* requests that look at the map, one after another */
 	bool status_runs;
 
 	struct nbd_asked request[NBD_REQUESTS_MAX];

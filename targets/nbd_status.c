@@ -24,7 +24,7 @@ static bool add(struct nbd_extent *out, uint32_t max, uint32_t *count, const str
 	if (*count == max)
 		return false;
 	out[(*count)++] =
-	    (struct nbd_extent){ .len_bytes = be32_of((uint32_t)extent->len_bytes), .flags = be32_of(flags) };
+		(struct nbd_extent){ .len_bytes = be32_of((uint32_t)extent->len_bytes), .flags = be32_of(flags) };
 	return true;
 }
 

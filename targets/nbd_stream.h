@@ -20,7 +20,7 @@ struct nbd_tls;
 
 struct nbd_stream {
 	int sock;
-	struct nbd_tls *tls;           /* NULL: plain */
+	struct nbd_tls *tls; /* NULL: plain */
 };
 
 /* 1 .. len_bytes; 0: the other side closed; -errno. Waits. */

@@ -21,7 +21,7 @@
 #include "targets/nbd_stream.h"
 #include "targets/nbd_tls_int.h"
 
-#define PLAIN_BYTES 16384u       /* of a record */
+#define PLAIN_BYTES 16384u /* of a record */
 #define RECORD_ROOM_BYTES (PLAIN_BYTES + 2048u)
 #define IN_BYTES 65536u
 #define OUT_BYTES (4 * RECORD_ROOM_BYTES)
@@ -31,8 +31,8 @@
 struct nbd_tls {
 	gnutls_session_t session;
 	int sock;
-	bool in_ended;                 /* the socket was closed by the other side */
-	uint32_t in_at, in_end;        /* in[in_at, in_end) is to be taken */
+	bool in_ended;          /* the socket was closed by the other side */
+	uint32_t in_at, in_end; /* in[in_at, in_end) is to be taken */
 	uint32_t out_bytes;
 	uint32_t plain_bytes;
 	uint8_t in[IN_BYTES];
@@ -126,7 +126,7 @@ static int handshake(struct nbd_tls *tls)
 		int rc = reactor_offload(handshake_step, &step);
 
 		if (rc == 0)
-			rc = flush_out(tls);    /* an alert too */
+			rc = flush_out(tls); /* an alert too */
 		if (rc < 0)
 			return rc;
 		if (step.res == GNUTLS_E_SUCCESS)
@@ -200,13 +200,13 @@ int nbd_tls_recv(struct nbd_tls *tls, void *buf, size_t len_bytes)
 		if (res > 0)
 			got += (size_t)res;
 		if (got == len_bytes || (got > 0 && res <= 0))
-			return (int)got;        /* an end or an error is met again by the next call */
+			return (int)got; /* an end or an error is met again by the next call */
 		if (res > 0 || res == GNUTLS_E_INTERRUPTED)
 			continue;
 		if (res == 0)
 			return 0;
 		if (res != GNUTLS_E_AGAIN)
-			return -EPROTO;         /* a renegotiation too: none is ever allowed */
+			return -EPROTO; /* a renegotiation too: none is ever allowed */
 		rc = fill_in(tls);
 		if (rc < 0)
 			return rc;

@@ -1,4 +1,5 @@
 /* Certificates and pre-shared keys: see nbd_tls.h. Files are read here, once, and never again. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,7 +25,7 @@ struct nbd_tls_creds {
 	gnutls_certificate_credentials_t certs; /* NULL: keys */
 	bool ask_client;                        /* it must show a certificate */
 	gnutls_psk_server_credentials_t psk;
-	char *psk_text;                         /* the file, its lines ended by 0 */
+	char *psk_text; /* the file, its lines ended by 0 */
 	size_t psk_bytes;
 };
 
@@ -59,7 +60,8 @@ static int load_pair(struct nbd_tls_creds *creds, const char *dir, struct err *e
 	snprintf(cert, sizeof(cert), "%s/server-cert.pem", dir);
 	snprintf(key, sizeof(key), "%s/server-key.pem", dir);
 	if (access(cert, R_OK) || access(key, R_OK))
-		return err_set(err, -errno, "cannot read '%s/server-cert.pem' and 'server-key.pem': %s", dir, strerror(errno));
+		return err_set(err, -errno, "cannot read '%s/server-cert.pem' and 'server-key.pem': %s", dir,
+			       strerror(errno));
 	res = gnutls_certificate_set_x509_key_file(creds->certs, cert, key, GNUTLS_X509_FMT_PEM);
 	return res < 0 ? tls_error(err, res, "use the certificate and key in", dir) : 0;
 }
@@ -136,7 +138,9 @@ static int give_key(gnutls_session_t session, const char *user, gnutls_datum_t *
 static int cut_lines(struct nbd_tls_creds *creds, const char *path, struct err *err)
 {
 	char *rest = creds->psk_text, *to = creds->psk_text, *line;
+	size_t packed_bytes;
 
+	assert(to);
 	for (int number = 1; (line = strsep(&rest, "\n")); number++) {
 		char *colon = strchr(line, ':');
 		size_t len = strlen(line);
@@ -144,15 +148,18 @@ static int cut_lines(struct nbd_tls_creds *creds, const char *path, struct err *
 		if (len == 0)
 			continue;
 		if (!colon || colon == line || !is_hex_key(colon + 1))
-			return err_set(err, -EINVAL, "line %d of '%s' is not USER:HEXKEY with a key of %d bytes or more; psktool makes it",
-			    number, path, PSK_KEY_BYTES_MIN);
+			return err_set(
+				err, -EINVAL,
+				"line %d of '%s' is not USER:HEXKEY with a key of %d bytes or more; psktool makes it",
+				number, path, PSK_KEY_BYTES_MIN);
 		*colon = '\0';
 		memmove(to, line, len + 1);
 		to += len + 1;
 	}
-	explicit_bzero(to, creds->psk_bytes - (size_t)(to - creds->psk_text));
-	creds->psk_bytes = (size_t)(to - creds->psk_text);
-	if (creds->psk_bytes == 0)
+	packed_bytes = (size_t)(to - creds->psk_text);
+	explicit_bzero(to, creds->psk_bytes - packed_bytes);
+	creds->psk_bytes = packed_bytes;
+	if (packed_bytes == 0)
 		return err_set(err, -EINVAL, "'%s' holds no key", path);
 	return 0;
 }

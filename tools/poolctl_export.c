@@ -1,4 +1,5 @@
 /* poolctl export ... */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,6 +165,7 @@ enum cli_exit cli_export_add(struct cli *cli)
 		ret = read_kind(cli, &kind, &address);
 	if (ret)
 		return ret;
+	assert(address);
 	absolute = absolute_address(address);
 	ret = add(cli, kind, absolute ? absolute : "", queues);
 	free(absolute);

@@ -194,31 +194,43 @@ static void slow_serve(struct vio *vio);
 
 static void slow_fiber(void *arg)
 {
-	struct lineage *lin = arg;
+	struct slow_class *class = arg;
+	struct lineage *lin = class->lin;
 	struct list *node;
 
-	while ((node = list_pop_front(&lin->slow_queue)))
+	while ((node = list_pop_front(&class->queue)))
 		slow_serve(list_entry(node, struct vio, node));
-	lin->slow_running--;
+	class->running--;
 	lineage_fiber_end(lin);
+}
+
+static void start_fiber(struct slow_class *class)
+{
+	if (list_empty(&class->queue) || class->running == SLOW_OPS_MAX)
+		return;
+	if (lineage_fiber(class->lin, slow_fiber, class) == 0)
+		class->running++;
+	else
+		lineage_retry_later(class->lin);
 }
 
 void io_start_slow(struct lineage *lin)
 {
-	if (list_empty(&lin->slow_queue) || lin->slow_running == SLOW_OPS_MAX)
-		return;
-	if (lineage_fiber(lin, slow_fiber, lin) == 0)
-		lin->slow_running++;
-	else if (lin->slow_running == 0)
-		lineage_retry_later(lin);
+	for (int i = 0; i < SLOW_CLASSES; i++)
+		start_fiber(&lin->slow[i]);
+}
+
+static enum slow_class_id slow_class_of(const struct vio *vio)
+{
+	return vio->op == VIO_READ ? SLOW_READS : vio->op == VIO_WRITE ? SLOW_WRITES : SLOW_HOLES;
 }
 
 static void slow_start(struct vio *vio)
 {
-	struct lineage *lin = state_of(vio)->lin;
+	struct slow_class *class = &state_of(vio)->lin->slow[slow_class_of(vio)];
 
-	list_push_back(&lin->slow_queue, &vio->node);
-	io_start_slow(lin);
+	list_push_back(&class->queue, &vio->node);
+	start_fiber(class);
 }
 
 /* Reads one block through a private buffer and verifies it; the mapping is looked up again when it has changed. */

@@ -28,7 +28,10 @@ int lineage_alloc(struct volumes *vols, struct pool *pool, struct vloop *vl, uin
 	list_init(&lin->node);
 	list_init(&lin->volumes);
 	list_init(&lin->wait_reads);
-	list_init(&lin->slow_queue);
+	for (int i = 0; i < SLOW_CLASSES; i++) {
+		lin->slow[i].lin = lin;
+		list_init(&lin->slow[i].queue);
+	}
 	waitq_init(&lin->fibers_gone);
 	checkpoint_init(lin);
 	log_init(lin);

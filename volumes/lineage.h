@@ -18,7 +18,7 @@
 #define BATCHES_PER_LOOP 24u     /* buffers of a loop, ~1.1 MiB each, allocated when first needed */
 #define HOLE_TAIL_ROWS 8u        /* of each data segment, for discards when there is no zone left */
 #define STREAM_INFLIGHT_MAX 4u   /* batches of a stream being written at once */
-#define SLOW_OPS_MAX 32u         /* fibers serving map misses and misaligned requests, per lineage */
+#define SLOW_OPS_MAX 32u         /* fibers serving map misses and misaligned requests, per lineage and class */
 #define READS_PER_LOOP 512u      /* reads on the fast path at once, per loop */
 #define READ_RUNS_MAX 32u        /* disk runs of one fast read; more go the slow way */
 #define READ_IOVS_MAX 512u
@@ -141,6 +141,15 @@ struct volume_state {
 	struct volume_counters counters;
 };
 
+/* Slow operations: one fiber each, a limited number. Each class has its own: what waits for room must not keep those from
+ * a fiber that make the room, nor reads. */
+enum slow_class_id { SLOW_READS, SLOW_HOLES, SLOW_WRITES, SLOW_CLASSES };
+struct slow_class {
+	struct lineage *lin;
+	struct list queue;
+	uint32_t running;
+};
+
 struct lineage {
 	struct volumes *vols;
 	struct pool *pool;
@@ -177,9 +186,7 @@ struct lineage {
 	uint64_t frees;                  /* times that zones became free */
 	struct task space_task;
 
-	/* slow operations */
-	struct list slow_queue;
-	uint32_t slow_running;
+	struct slow_class slow[SLOW_CLASSES];
 
 	/* readers of the current and the previous map generation: a dead segment is freed when its readers are gone */
 	bool cleaning;

@@ -454,11 +454,23 @@ static int next_segment(struct stream *st, enum room_class class)
 	return 0;
 }
 
+/* What is in flight and one more batch fit a segment: relocate.c moves them all to a fresh one. */
+static bool may_move_on(const struct stream *st)
+{
+	uint32_t blocks = BATCH_BLOCKS_MAX;
+
+	list_for_each(node, &st->inflight)
+		blocks += list_entry(node, struct batch, node)->total;
+	return blocks <= st->lin->segment_blocks;
+}
+
 static int open_with_room(struct stream *st, uint32_t blocks, enum room_class class)
 {
 	struct lineage *lin = st->lin;
 	int rc = 0;
 
+	if (!may_move_on(st))
+		return -EAGAIN;
 	if (!st->seg || st->head + batch_total_blocks(blocks, lin->policy.k) > room_end(st, class))
 		rc = next_segment(st, class);
 	if (rc < 0)

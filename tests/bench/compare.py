@@ -2,7 +2,8 @@
 
 Every round gives each server its turn, and in its turn each workload; a figure is the median of the rounds, a ratio the
 median of the ratios within the rounds. How much of the time server or client had to wait for a core that others used is
-measured with everything else: where that is much, a figure says little, and the run says so.
+measured with everything else: rounds where that is much do not count if there are others, and if there are none the run
+says that its figures are worth little.
 """
 
 import os
@@ -10,7 +11,7 @@ import statistics
 import subprocess
 import time
 
-from measure import MeasureError, measure, run_fio
+from measure import DISTURBED, MeasureError, measure, run_fio
 from servers import Nbdkit, OurVolume, Pool, Qsd, QemuNbd, RawFile, poold_has_nbd, run
 
 POOL_FACTOR = 4  # size of a pool's disk in sizes of its volume
@@ -40,22 +41,25 @@ class Group:
         self.servers = []
         self.cells = {}  # (server's name, workload): [measurement of each round]
 
+    def rounds(self, *names, workload):
+        """Measurements of these servers, of the same rounds each; of undisturbed rounds alone if there are any."""
+        cells = [self.cells.get((name, workload), []) for name in names]
+        whole = [together for together in zip(*cells) if all(together)]
+        calm = [together for together in whole if all(cell["waited"] < DISTURBED for cell in together)]
+        return calm or whole
+
     def median(self, name, workload, figure="iops"):
-        values = [cell[figure] for cell in self.cells.get((name, workload), []) if cell and cell[figure] is not None]
+        values = [cell[figure] for (cell,) in self.rounds(name, workload=workload) if cell[figure] is not None]
         return statistics.median(values) if values else None
 
     def spread(self, name, workload):
         """Half the distance between the best and the worst round, as a share of the median."""
-        values = [cell["iops"] for cell in self.cells.get((name, workload), []) if cell]
+        values = [cell["iops"] for (cell,) in self.rounds(name, workload=workload)]
         return (max(values) - min(values)) / 2 / statistics.median(values) if len(values) > 1 else None
 
-    def ratio(self, name, other, workload, figure="iops"):
+    def ratio(self, name, other, workload):
         """Median of the rounds' ratios."""
-        ratios = [
-            ours[figure] / theirs[figure]
-            for ours, theirs in zip(self.cells.get((name, workload), []), self.cells.get((other, workload), []))
-            if ours and theirs and theirs[figure]
-        ]
+        ratios = [ours["iops"] / theirs["iops"] for ours, theirs in self.rounds(name, other, workload=workload)]
         return statistics.median(ratios) if ratios else None
 
     def best(self, names, workload):
@@ -73,12 +77,13 @@ class Group:
 def fill_volume(bench, server, pool_bytes):
     """Writes a volume in whole, and then at random until the pool's log has gone round: that is how it will be used."""
     run_fio(bench.machine, ["fio", "--output-format=json", "--name=fill", "--thread", "--rw=write", "--bs=1m",
-                            "--iodepth=4", *server.fio_options()])  # fmt: skip
+                            "--iodepth=4", *server.fio_options()], server.medium)  # fmt: skip
     written, _ = server.written()
     left = pool_bytes + pool_bytes // 8 - written
     if left > 0:
         run_fio(bench.machine, ["fio", "--output-format=json", "--name=age", "--thread", "--rw=randwrite", "--bs=64k",
-                                "--iodepth=16", "--norandommap", f"--io_size={left}", *server.fio_options()])  # fmt: skip
+                                "--iodepth=16", "--norandommap", f"--io_size={left}", *server.fio_options()],
+                server.medium)  # fmt: skip
 
 
 def images(bench, folder):
@@ -108,24 +113,27 @@ def start_pool(bench, name, disk, program="poold"):
 def add_ours(bench, group, pool, volume, name, medium):
     server = OurVolume(pool, volume, name, "vhost" if group.key != "nbd" else "nbd", medium)
     server.start()
-    fill_volume(bench, server, bench.volume_bytes * POOL_FACTOR)
-    group.servers.append(server)
+    try:
+        fill_volume(bench, server, bench.volume_bytes * POOL_FACTOR)
+    except MeasureError as error:
+        say(f"{name}: {error}: it is left out")
+    else:
+        group.servers.append(server)
 
 
 def memory_group(bench, quick):
-    group = Group("memory", "memory, vhost-user-blk", MEMORY_WORKLOADS)
+    group = Group("memory", "memory, vhost-user-blk", MEMORY_WORKLOADS[:-1] if quick else MEMORY_WORKLOADS)
     pool_bytes = bench.volume_bytes * POOL_FACTOR
     pool = start_pool(bench, "pool-ram", f"ram:{pool_bytes}")
     add_ours(bench, group, pool, "v", "poold", "ram")
     if os.path.exists(f"{bench.scratch}/poold-nosum"):
         bare = start_pool(bench, "pool-nosum", f"ram:{pool_bytes}", "poold-nosum")
         add_ours(bench, group, bare, "v", "poold without checksums", "ram")
-        group.servers[-1].ours = False
     raw, qcow2 = images(bench, bench.memory_dir)
-    for image_format, path in (("raw", raw), ("qcow2", qcow2)):
-        for aio in ("native", "io_uring"):
-            group.servers.append(Qsd(bench, image_format, aio, path, "tmpfs"))
+    for image_format, aio, path in (("raw", "native", raw), ("raw", "io_uring", raw), ("qcow2", "native", qcow2)):
+        group.servers.append(Qsd(bench, image_format, aio, path, "tmpfs"))
     if not quick:
+        group.servers.append(Qsd(bench, "qcow2", "io_uring", qcow2, "tmpfs"))
         group.servers += [RawFile(bench, engine, raw, "tmpfs") for engine in ("libaio", "io_uring")]
     return group
 
@@ -233,7 +241,7 @@ def measure_nbdcopy(bench, group, rounds):
                 server.start()
             start = time.monotonic()
             subprocess.run(
-                bench.machine.on_client(["nbdcopy", f"nbd+unix:///?socket={server.socket}", "null:"]),
+                bench.machine.on_client(["nbdcopy", f"nbd+unix:///?socket={server.socket}", "null:"], server.medium),
                 check=True, capture_output=True,
             )  # fmt: skip
             results.setdefault(server.name, []).append(bench.volume_bytes / 1e6 / (time.monotonic() - start))

@@ -12,8 +12,9 @@ import resource
 import subprocess
 import time
 
-FIO_TIMEOUT_S = 120
+FIO_TIMEOUT_S = 60
 SAMPLE_S = 0.05
+DISTURBED = 0.10  # share of the time spent waiting for a core, from which a figure says little
 LINUX_CPUCLOCK_SCHED = 2
 
 # name: (fio's rw, block size, depth, more options)
@@ -52,21 +53,22 @@ class Machine:
         if len(cores) < 2:
             raise MeasureError("two cores are needed: one for the server, one for the client")
         self.client_core, self.server_core = cores[0], cores[1]
-        # "rt": both real-time, for a machine that others use too. The default is what a quiet machine wants.
+        # For a machine that others use too, see run.sh. The default is what a quiet machine wants.
         self.priority = os.environ.get("BENCH_PRIORITY", "none")
-        if self.priority == "rt":
+        if self.priority.startswith("rt"):
             # We must get to look at the clocks of those who keep both cores busy.
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
 
-    def prefix(self, cores):
-        words = ["taskset", "-c", cores]
-        return words + ["chrt", "-r", "1"] if self.priority == "rt" else words + ["chrt", "-o", "0"]
+    def prefix(self, cores, medium):
+        """With "rt", not where the kernel's own threads have to finish a disk's I/O: we would keep them from it."""
+        realtime = self.priority == "rt-all" or (self.priority == "rt" and medium != "disk")
+        return ["taskset", "-c", cores, "chrt", *(["-r", "1"] if realtime else ["-o", "0"])]
 
-    def on_server(self, command, cores=None):
-        return self.prefix(cores or str(self.server_core)) + command
+    def on_server(self, command, medium, cores=None):
+        return self.prefix(cores or str(self.server_core), medium) + command
 
-    def on_client(self, command):
-        return self.prefix(str(self.client_core)) + command
+    def on_client(self, command, medium):
+        return self.prefix(str(self.client_core), medium) + command
 
 
 def cpu_ns(pid):
@@ -122,11 +124,11 @@ def fio_command(server, workload, warm_s, run_s, extra):
     ]
 
 
-def run_fio(machine, command):
+def run_fio(machine, command, medium="ram"):
     """Its JSON, and how long it was kept waiting for a core."""
     threads = {}
     with subprocess.Popen(
-        machine.on_client(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        machine.on_client(command, medium), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + FIO_TIMEOUT_S
         while True:
@@ -167,7 +169,8 @@ def measure(machine, server, workload, warm_s, run_s, extra=()):
     rw, bs_bytes, depth, _ = WORKLOADS[workload]
     before = Costs(server)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    data, client_waited = run_fio(machine, fio_command(server, workload, warm_s, run_s, extra))
+    command = fio_command(server, workload, warm_s, run_s, extra)
+    data, client_waited = run_fio(machine, command, server.medium)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     after = Costs(server)
     jobs = data["jobs"]

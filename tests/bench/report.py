@@ -7,9 +7,7 @@ import shutil
 import statistics
 import subprocess
 
-from measure import TITLES
-
-DISTURBED = 0.10  # share of the time spent waiting for a core, from which a figure says little
+from measure import DISTURBED, TITLES
 
 
 def number(value, digits=0, unit=""):
@@ -61,7 +59,8 @@ def print_group(group, ours="poold"):
 EXPLANATION = """
 IOPS, MB/s and latencies are medians of the rounds; +- is half the distance of the best and the worst round. CPU us: of the
 server for each request; busy: of one core. written: bytes to disks for each byte of the client. waited: how long server and
-client waited for a core that others used. "poold is 2.00x": twice the IOPS of this server (median of the rounds' ratios)."""
+client waited for a core that others used; where some rounds were free of that, the others do not count. "poold is 2.00x":
+twice the IOPS of this server (median of the rounds' ratios)."""
 
 
 # ---- verdicts ----

@@ -11,7 +11,8 @@
 #   BENCH_VOLUME_MIB=N       size of the volumes
 #   BENCH_DISK_DIR=DIR       a folder on the real disk (default BUILD/bench)
 #   BENCH_PRIORITY=rt        server and client get their cores before everybody else: for a machine with other users, who
-#                            will hardly get to run meanwhile
+#                            will hardly get to run meanwhile; not where the real disk takes part
+#   BENCH_PRIORITY=rt-all    there too: then servers that use Linux AIO suffer, whose writes are finished by kernel threads
 #
 # The server runs on the second core, the clients on the first.
 set -euo pipefail

@@ -19,6 +19,7 @@ WORKLOADS = ("randread-qd32", "randwrite-qd32")
 MAP_ENTRIES_PER_NODE = 169
 NODE_BYTES = 4096
 SPARSE_BLOCKS = 32768  # in each thin volume
+VOLUMES_POOL_BYTES_MIN = 4 << 30
 WARM_S = 0.2
 
 
@@ -105,8 +106,8 @@ def measure_point(bench, axis, at, server, rounds, run_s, extra=()):
     say(f"  {axis.title}: {at}")
 
 
-def fresh_pool(bench, name, *flags, factor=POOL_FACTOR):
-    pool = Pool(bench, name, f"ram:{bench.volume_bytes * factor}", flags=flags)
+def fresh_pool(bench, name, *flags, size_bytes=None):
+    pool = Pool(bench, name, f"ram:{size_bytes or bench.volume_bytes * POOL_FACTOR}", flags=flags)
     pool.start()
     return pool
 
@@ -117,12 +118,13 @@ def fresh_pool(bench, name, *flags, factor=POOL_FACTOR):
 def volumes_axis(bench, rounds, run_s, quick):
     """The same data in more and more volumes."""
     axis = Axis("volumes", "volumes, of the same size together", "volumes")
+    # Each volume has segments of its own open, so the pool is larger than elsewhere.
+    pool_bytes = max(2 * POOL_FACTOR * bench.volume_bytes, VOLUMES_POOL_BYTES_MIN)
     for count in (1, 8, 64) if quick else (1, 2, 4, 8, 16, 32, 64):
-        # Each volume has segments of its own open, so the pool is larger than elsewhere.
-        pool = fresh_pool(bench, f"volumes{count}", factor=2 * POOL_FACTOR)
+        pool = fresh_pool(bench, f"volumes{count}", size_bytes=pool_bytes)
         server = OurVolumes(pool, count, bench.volume_bytes // count)
         server.start()
-        fill_volume(bench, server, bench.volume_bytes * 2 * POOL_FACTOR)
+        fill_volume(bench, server, pool_bytes)
         measure_point(bench, axis, str(count), server, rounds, run_s)
         pool.stop()
     return axis
@@ -177,7 +179,7 @@ def reactors_axis(bench, rounds, run_s, quick):
         for _ in range(rounds):
             command = [program, str(run_s), str(bench.volume_bytes), *cores[:count]]
             done = subprocess.run(
-                bench.machine.on_server(command, ",".join(cores)), capture_output=True, text=True, check=False
+                bench.machine.on_server(command, "ram", ",".join(cores)), capture_output=True, text=True, check=False
             )
             if done.returncode != 0:
                 raise MeasureError(f"{program}: {done.stderr.strip()}")
@@ -204,7 +206,13 @@ def run_scale(bench, quick, out):
     run_s = 0.6 if quick else 1.5
     say(f"volumes of {bench.volume_bytes >> 20} MiB, pools {POOL_FACTOR} times that; {rounds} rounds")
     makers = {"volumes": volumes_axis, "queues": queues_axis, "reactors": reactors_axis, "size": size_axis, "map": map_axis}
-    axes = [makers[key](bench, rounds, run_s, quick) for key in os.environ.get("BENCH_AXES", " ".join(makers)).split()]
+    axes = []
+    for key in os.environ.get("BENCH_AXES", " ".join(makers)).split():
+        try:
+            axes.append(makers[key](bench, rounds, run_s, quick))
+        except MeasureError as error:
+            say(f"  {key}: {error}: left out")
+            bench.end_all()
     for axis in axes:
         axis.print()
     print("\nCPU read, CPU write: the server's CPU time for a request, in that of the first line.")

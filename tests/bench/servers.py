@@ -37,10 +37,10 @@ class Bench:
         self.engine = os.path.abspath(f"{build}/fio-vhost-blk.so")
         self.processes = []
 
-    def spawn(self, name, command, cores=None):
+    def spawn(self, name, command, medium, cores=None):
         with open(f"{self.scratch}/{name}.log", "ab") as log:
             process = subprocess.Popen(
-                self.machine.on_server(command, cores), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.machine.on_server(command, medium, cores), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self.processes.append(process)
         return process
@@ -71,9 +71,8 @@ class Bench:
 
 
 class Server:
-    """name: in tables. kind: vhost, nbd or raw. medium: ram, tmpfs or disk. ours: not a peer."""
+    """name: in tables. kind: vhost, nbd or raw. medium: ram, tmpfs or disk."""
 
-    ours = False
     keep = False  # lives as long as the run
 
     def __init__(self, bench, name, kind, medium):
@@ -97,7 +96,7 @@ class Server:
     def launch(self, command):
         if os.path.exists(self.socket):
             os.unlink(self.socket)
-        self.process = self.bench.spawn(self.slug, command)
+        self.process = self.bench.spawn(self.slug, command, self.medium)
         self.bench.wait_for(self.process, self.slug, lambda: os.path.exists(self.socket))
 
     def fio_options(self):
@@ -131,7 +130,7 @@ class Pool:
         state = f"{self.bench.scratch}/{self.name}.state"
         shutil.rmtree(state, ignore_errors=True)
         command = [self.program, "--socket", self.control, "--state", state, "--cores", self.cores, *self.flags]
-        self.process = self.bench.spawn(self.name, command, self.cores)
+        self.process = self.bench.spawn(self.name, command, "ram" if self.disk.startswith("ram:") else "disk", self.cores)
         self.bench.wait_for(self.process, self.name, self.answers)
         self.ctl("pool", "create", "tank", self.disk, "--force")
 
@@ -172,7 +171,6 @@ class Pool:
 class OurVolume(Server):
     """A volume of a Pool."""
 
-    ours = True
     keep = True
 
     def __init__(self, pool, volume, name, kind, medium, size_bytes=None, **export):

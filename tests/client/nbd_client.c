@@ -114,8 +114,8 @@ bool nc_hello(int sock, uint32_t client_flags)
 	struct nbd_greeting greeting;
 	be32 flags = be32_of(client_flags);
 
-	return nc_recv(sock, &greeting, sizeof(greeting), NC_WAIT_MS) == NC_GOT && be64_get(greeting.magic) == NBD_MAGIC &&
-	       nc_send(sock, &flags, sizeof(flags));
+	return nc_recv(sock, &greeting, sizeof(greeting), NC_WAIT_MS) == NC_GOT &&
+	       be64_get(greeting.magic) == NBD_MAGIC && nc_send(sock, &flags, sizeof(flags));
 }
 
 bool nc_option_lying(int sock, uint32_t option, uint32_t said_bytes, const void *data, size_t len_bytes)
@@ -167,7 +167,7 @@ static size_t put_text(uint8_t *data, const char *text)
 	be32 len = be32_of((uint32_t)strlen(text));
 
 	memcpy(data, &len, sizeof(len));
-	memcpy(data + sizeof(len), text, strlen(text));
+	strcpy((char *)data + sizeof(len), text); /* what follows goes over the 0 */
 	return sizeof(len) + strlen(text);
 }
 
@@ -215,10 +215,10 @@ static bool negotiate(struct nc *nc)
 
 	if (!nc_hello(nc->sock, NBD_FIXED_NEWSTYLE | NBD_NO_ZEROES))
 		return false;
-	if (nc->structured && (!nc_option(nc->sock, NBD_OPT_STRUCTURED_REPLY, NULL, 0) ||
-			       nc_final_reply(nc->sock) != NBD_REP_ACK ||
-			       !nc_option(nc->sock, NBD_OPT_SET_META_CONTEXT, data, nc_meta_data(data, "")) ||
-			       nc_final_reply(nc->sock) != NBD_REP_ACK))
+	if (nc->structured &&
+	    (!nc_option(nc->sock, NBD_OPT_STRUCTURED_REPLY, NULL, 0) || nc_final_reply(nc->sock) != NBD_REP_ACK ||
+	     !nc_option(nc->sock, NBD_OPT_SET_META_CONTEXT, data, nc_meta_data(data, "")) ||
+	     nc_final_reply(nc->sock) != NBD_REP_ACK))
 		return false;
 	return go(nc);
 }

@@ -9,8 +9,8 @@
 
 #include "targets/nbd_format.h"
 
-/* How long anything may take that is not meant to be slow. */
-#define NC_WAIT_MS 10000
+/* How long anything may take that is not meant to be slow; less than the 10 s that a handshake may take. */
+#define NC_WAIT_MS 6000
 
 /* What became of a wait. */
 enum nc_got {
@@ -72,9 +72,9 @@ struct nc_answer {
 	uint64_t cookie;
 	uint32_t error;
 	bool chunk, done;
-	uint16_t type;                   /* of the chunk */
-	uint64_t off_bytes;              /* of a chunk's data */
-	uint32_t data_bytes;             /* of it, or of block status */
+	uint16_t type;       /* of the chunk */
+	uint64_t off_bytes;  /* of a chunk's data */
+	uint32_t data_bytes; /* of it, or of block status */
 };
 /* Takes a message; data up to room_bytes goes to `data`, more is thrown away. simple_bytes: what follows a simple reply
  * without error. */

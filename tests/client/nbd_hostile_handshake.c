@@ -55,7 +55,9 @@ static enum verdict unknown_client_flags(struct bed *bed, const void *arg)
 
 static enum verdict options_without_fixed_newstyle(struct bed *bed, const void *arg)
 {
-	static const uint32_t options[] = { NBD_OPT_ABORT, NBD_OPT_LIST, NBD_OPT_STARTTLS, NBD_OPT_INFO, NBD_OPT_GO, 99 };
+	static const uint32_t options[] = {
+		NBD_OPT_ABORT, NBD_OPT_LIST, NBD_OPT_STARTTLS, NBD_OPT_INFO, NBD_OPT_GO, 99
+	};
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		AUTO_FD sock = hello(bed, 0);
@@ -162,7 +164,8 @@ static enum verdict data_where_none_belongs(struct bed *bed, const void *arg)
 /* INFO, GO and the two of META_CONTEXT, cut short at each byte, and one too long. */
 static enum verdict options_shorter_than_said(struct bed *bed, const void *arg)
 {
-	static const uint32_t options[] = { NBD_OPT_INFO, NBD_OPT_GO, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT };
+	static const uint32_t options[] = { NBD_OPT_INFO, NBD_OPT_GO, NBD_OPT_LIST_META_CONTEXT,
+					    NBD_OPT_SET_META_CONTEXT };
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
 		uint8_t data[128] = { 0 };
@@ -174,8 +177,8 @@ static enum verdict options_shorter_than_said(struct bed *bed, const void *arg)
 			if (len == right)
 				continue;
 			nc_option(sock, options[i], data, len);
-			CHECK(bed, nc_final_reply(sock) == NBD_REP_ERR_INVALID, "option %u of %zu bytes is taken", options[i],
-			      len);
+			CHECK(bed, nc_final_reply(sock) == NBD_REP_ERR_INVALID, "option %u of %zu bytes is taken",
+			      options[i], len);
 		}
 		CHECK(bed, goes_on(sock), "the handshake does not go on");
 	}
@@ -205,9 +208,14 @@ static enum verdict lengths_that_lie(struct bed *bed, const void *arg)
 	static const struct {
 		uint32_t option;
 		size_t at;
-	} places[] = { { NBD_OPT_INFO, 0 },		 { NBD_OPT_GO, 0 },		    { NBD_OPT_LIST_META_CONTEXT, 0 },
-		       { NBD_OPT_LIST_META_CONTEXT, 4 }, { NBD_OPT_LIST_META_CONTEXT, 8 }, { NBD_OPT_SET_META_CONTEXT, 0 },
-		       { NBD_OPT_SET_META_CONTEXT, 4 },	 { NBD_OPT_SET_META_CONTEXT, 8 } };
+	} places[] = { { NBD_OPT_INFO, 0 },
+		       { NBD_OPT_GO, 0 },
+		       { NBD_OPT_LIST_META_CONTEXT, 0 },
+		       { NBD_OPT_LIST_META_CONTEXT, 4 },
+		       { NBD_OPT_LIST_META_CONTEXT, 8 },
+		       { NBD_OPT_SET_META_CONTEXT, 0 },
+		       { NBD_OPT_SET_META_CONTEXT, 4 },
+		       { NBD_OPT_SET_META_CONTEXT, 8 } };
 
 	for (size_t place = 0; place < sizeof(places) / sizeof(places[0]); place++) {
 		for (size_t i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
@@ -410,7 +418,8 @@ static enum verdict random_handshakes(struct bed *bed, const void *arg)
 			uint32_t option = (uint32_t)pattern_random(&bed->random) % 12;
 			size_t len = pattern_random(&bed->random) % sizeof(data);
 
-			nc_option_lying(sock, option, (uint32_t)(random % 8 ? len : pattern_random(&bed->random)), data, len);
+			nc_option_lying(sock, option, (uint32_t)(random % 8 ? len : pattern_random(&bed->random)), data,
+					len);
 		}
 		if (random % 16 == 0)
 			usleep(1000);

@@ -58,9 +58,9 @@ static enum verdict unknown_flags(struct bed *bed, const void *arg)
 	AUTO_NC nc = { .sock = -1 };
 
 	CHECK(bed, open_any(bed, &nc), "no connection");
-	for (uint16_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
+	for (uint32_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
 		for (unsigned bit = 5; type != NBD_CMD_DISC && bit < 16; bit++) {
-			int error = nc_ask(&nc, type, (uint16_t)(1u << bit), 0, BLOCK, data);
+			int error = nc_ask(&nc, (uint16_t)type, (uint16_t)(1u << bit), 0, BLOCK, data);
 
 			CHECK(bed, error == NBD_EINVAL, "command %u with flag %u answers %d", type, bit, error);
 		}
@@ -72,22 +72,23 @@ static enum verdict unknown_flags(struct bed *bed, const void *arg)
 /* Offsets and lengths around every edge: the answer is an error, and the connection keeps its place. */
 static enum verdict beyond_the_end(struct bed *bed, const void *arg)
 {
-	static const uint16_t types[] = { NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_TRIM, NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES,
-					  NBD_CMD_BLOCK_STATUS };
+	static const uint16_t types[] = { NBD_CMD_READ,  NBD_CMD_WRITE,        NBD_CMD_TRIM,
+					  NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS };
 	static uint8_t data[2 * MIB];
 	AUTO_NC nc = { .sock = -1 };
 
 	CHECK(bed, open_any(bed, &nc), "no connection");
-	uint64_t offsets[] = { nc.size_bytes, nc.size_bytes - 512, nc.size_bytes + 512, 1ull << 63, UINT64_MAX - 511,
-			       UINT64_MAX - MIB + 1, INT64_MAX - 511, 1ull << 50 };
+	uint64_t offsets[] = { nc.size_bytes,    nc.size_bytes - 512,  nc.size_bytes + 512, 1ull << 63,
+			       UINT64_MAX - 511, UINT64_MAX - MIB + 1, INT64_MAX - 511,     1ull << 50 };
 
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		for (size_t j = 0; j < sizeof(offsets) / sizeof(offsets[0]); j++) {
 			for (uint32_t len = 1024; len <= MIB; len <<= 5) {
 				int error = nc_ask(&nc, types[i], 0, offsets[j], len, data);
 
-				CHECK(bed, error == NBD_EINVAL || error == NBD_ENOSPC, "command %u of %u bytes at %llx answers %d",
-				      types[i], len, (unsigned long long)offsets[j], error);
+				CHECK(bed, error == NBD_EINVAL || error == NBD_ENOSPC,
+				      "command %u of %u bytes at %llx answers %d", types[i], len,
+				      (unsigned long long)offsets[j], error);
 			}
 		}
 	}
@@ -97,16 +98,18 @@ static enum verdict beyond_the_end(struct bed *bed, const void *arg)
 
 static enum verdict misaligned(struct bed *bed, const void *arg)
 {
-	static const uint16_t types[] = { NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_TRIM, NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES,
-					  NBD_CMD_BLOCK_STATUS };
+	static const uint16_t types[] = { NBD_CMD_READ,  NBD_CMD_WRITE,        NBD_CMD_TRIM,
+					  NBD_CMD_CACHE, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS };
 	static uint8_t data[BLOCK];
 	AUTO_NC nc = { .sock = -1 };
 
 	CHECK(bed, open_any(bed, &nc), "no connection");
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
 		for (uint32_t by = 1; by < 512; by *= 3) {
-			CHECK(bed, nc_ask(&nc, types[i], 0, by, 512, data) == NBD_EINVAL, "command %u at %u is taken", types[i], by);
-			CHECK(bed, nc_ask(&nc, types[i], 0, 0, by, data) == NBD_EINVAL, "command %u of %u is taken", types[i], by);
+			CHECK(bed, nc_ask(&nc, types[i], 0, by, 512, data) == NBD_EINVAL, "command %u at %u is taken",
+			      types[i], by);
+			CHECK(bed, nc_ask(&nc, types[i], 0, 0, by, data) == NBD_EINVAL, "command %u of %u is taken",
+			      types[i], by);
 		}
 	}
 	CHECK(bed, in_step(&nc), "the connection is lost");
@@ -118,9 +121,9 @@ static enum verdict of_no_length(struct bed *bed, const void *arg)
 	AUTO_NC nc = { .sock = -1 };
 
 	CHECK(bed, open_any(bed, &nc), "no connection");
-	for (uint16_t type = 0; type <= NBD_CMD_WRITE_ZEROES; type++) {
+	for (uint32_t type = 0; type <= NBD_CMD_WRITE_ZEROES; type++) {
 		if (type != NBD_CMD_DISC)
-			CHECK(bed, nc_ask(&nc, type, 0, 0, 0, NULL) == 0, "command %u of no length fails", type);
+			CHECK(bed, nc_ask(&nc, (uint16_t)type, 0, 0, 0, NULL) == 0, "command %u of no length fails", type);
 	}
 	CHECK(bed, nc_ask(&nc, NBD_CMD_BLOCK_STATUS, 0, 0, 0, NULL) == NBD_EINVAL, "the status of nothing is told");
 	CHECK(bed, nc_ask(&nc, NBD_CMD_FLUSH, 0, BLOCK, BLOCK, NULL) == NBD_EINVAL, "a flush of a range is taken");
@@ -178,7 +181,8 @@ static enum verdict status_of_4_gib(struct bed *bed, const void *arg)
 	for (int one = 0; one <= 1; one++) {
 		nc_request(&nc, NBD_CMD_BLOCK_STATUS, one ? NBD_CMD_FLAG_REQ_ONE : 0, 1, 512, 0xfffffe00);
 		CHECK(bed, nc_answer(&nc, &answer, 0, &found, sizeof(found)) == NC_GOT, "no answer");
-		CHECK(bed, answer.type == NBD_CHUNK_BLOCK_STATUS && answer.data_bytes >= 8 && answer.data_bytes % 8 == 0,
+		CHECK(bed,
+		      answer.type == NBD_CHUNK_BLOCK_STATUS && answer.data_bytes >= 8 && answer.data_bytes % 8 == 0,
 		      "no status");
 		CHECK(bed, !one || answer.data_bytes == 8, "more than one extent");
 		sum = 0;
@@ -229,7 +233,8 @@ static enum verdict in_small_parts(struct bed *bed, const void *arg)
 	for (size_t i = 0; i < 512; i++)
 		message[sizeof(request) + i] = (uint8_t)pattern_random(&bed->random);
 	for (size_t i = 0; i < sizeof(message); i += 3) {
-		CHECK(bed, nc_send(nc.sock, message + i, sizeof(message) - i < 3 ? sizeof(message) - i : 3), "it is closed");
+		CHECK(bed, nc_send(nc.sock, message + i, sizeof(message) - i < 3 ? sizeof(message) - i : 3),
+		      "it is closed");
 		usleep(500);
 	}
 	CHECK(bed, nc_answer(&nc, &answer, 0, NULL, 0) == NC_GOT && answer.error == 0, "it is not understood");
@@ -272,7 +277,8 @@ static enum verdict same_cookie(struct bed *bed, const void *arg)
 	for (unsigned i = 0; i < 100; i++)
 		CHECK(bed, nc_request(&nc, NBD_CMD_READ, 0, 42, i * BLOCK, BLOCK), "it is closed");
 	for (unsigned i = 0; i < 100; i++)
-		CHECK(bed, nc_answer(&nc, &answer, BLOCK, NULL, 0) == NC_GOT && answer.cookie == 42, "an answer is missing");
+		CHECK(bed, nc_answer(&nc, &answer, BLOCK, NULL, 0) == NC_GOT && answer.cookie == 42,
+		      "an answer is missing");
 	return PASS;
 }
 
@@ -291,7 +297,8 @@ static enum verdict last_words(struct bed *bed, const void *arg)
 	else
 		nc_request(&nc, NBD_CMD_DISC, 0, 0, 0, 0);
 	for (unsigned i = 0; i < 100; i++)
-		CHECK(bed, nc_answer(&nc, &answer, BLOCK, NULL, 0) == NC_GOT && answer.error == 0, "answer %u is missing", i);
+		CHECK(bed, nc_answer(&nc, &answer, BLOCK, NULL, 0) == NC_GOT && answer.error == 0,
+		      "answer %u is missing", i);
 	CHECK(bed, nc_is_closed(nc.sock, NC_WAIT_MS), "it is not closed");
 	return PASS;
 }
@@ -302,8 +309,9 @@ static void bend(struct bed *bed, struct nbd_request *request)
 
 	/* Not the magic, most of the time: there would be nothing more to see. */
 	for (unsigned changes = pattern_random(&bed->random) % 4; changes > 0; changes--) {
-		size_t at = pattern_random(&bed->random) % 32 ? 4 + pattern_random(&bed->random) % (sizeof(*request) - 4)
-							      : pattern_random(&bed->random) % sizeof(*request);
+		size_t at = pattern_random(&bed->random) % 32
+				    ? 4 + pattern_random(&bed->random) % (sizeof(*request) - 4)
+				    : pattern_random(&bed->random) % sizeof(*request);
 
 		bytes[at] ^= (uint8_t)(1u << pattern_random(&bed->random) % 8);
 	}
@@ -320,8 +328,9 @@ static enum verdict random_requests(struct bed *bed, const void *arg)
 		CHECK(bed, open_any(bed, &nc), "no connection");
 		for (unsigned i = 0; i < 64; i++) {
 			uint64_t random = pattern_random(&bed->random);
-			struct nbd_request request = nc_make((uint16_t)(random % 9), (uint16_t)(random >> 8 & 31), random,
-							     random >> 16 & 0xffffe00, (uint32_t)(random >> 40 & 0x1fe00));
+			struct nbd_request request = nc_make((uint16_t)(random % 9), (uint16_t)(random >> 8 & 31),
+							     random, random >> 16 & 0xffffe00,
+							     (uint32_t)(random >> 40 & 0x1fe00));
 
 			bend(bed, &request);
 			if (send(nc.sock, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)

@@ -90,7 +90,8 @@ static void check_error(struct client *c, const struct slot *s, int res)
 	uint64_t since = c->world->model.requests[s->id].submitted;
 
 	if (!world_excuses(c->world, res, since))
-		sim_fail("volume %u: request %u failed with error %d, and nothing excuses it", c->sv->model->number, s->id, -res);
+		sim_fail("volume %u: request %u failed with error %d, and nothing excuses it", c->sv->model->number,
+			 s->id, -res);
 	c->world->counts->errors++;
 	model_fail(&c->world->model, c->sv->model, s->id);
 }
@@ -99,8 +100,8 @@ static void check_answer(struct client *c, struct slot *s, int res)
 {
 	if (s->id == 0) {
 		if (res != -EINVAL)
-			sim_fail("volume %u: a request that makes no sense was answered with %d, not EINVAL", c->sv->model->number,
-				 res);
+			sim_fail("volume %u: a request that makes no sense was answered with %d, not EINVAL",
+				 c->sv->model->number, res);
 		return;
 	}
 	if (res > 0)
@@ -150,8 +151,10 @@ static void send(struct client *c, struct slot *s)
 
 static void send_known(struct client *c, struct slot *s, enum vio_op op, uint32_t start, uint32_t count, bool fua)
 {
-	static const enum model_op model_ops[VIO_OP_COUNT] = { MODEL_READ, MODEL_WRITE, MODEL_FLUSH, MODEL_ZERO, MODEL_ZERO };
-	static const enum trace_kind kinds[VIO_OP_COUNT] = { TRACE_READ, TRACE_WRITE, TRACE_FLUSH, TRACE_DISCARD, TRACE_ZEROES };
+	static const enum model_op model_ops[VIO_OP_COUNT] = { MODEL_READ, MODEL_WRITE, MODEL_FLUSH, MODEL_ZERO,
+							       MODEL_ZERO };
+	static const enum trace_kind kinds[VIO_OP_COUNT] = { TRACE_READ, TRACE_WRITE, TRACE_FLUSH, TRACE_DISCARD,
+							     TRACE_ZEROES };
 	struct model_volume *mv = c->sv->model;
 
 	s->vio = (struct vio){ .op = op, .fua = fua };
@@ -176,14 +179,9 @@ static void send_nonsense(struct client *c, struct slot *s)
 	s->id = 0;
 	s->vio = (struct vio){ .op = rng_per_mille(rng, 500) ? VIO_READ : VIO_WRITE, .len_bytes = 4096 };
 	switch (rng_below(rng, 3)) {
-	case 0:
-		s->vio.off_bytes = (size + 4095) / 4096 * 4096 + rng_below(rng, 1000) * 4096;
-		break;
-	case 1:
-		s->vio.off_bytes = UINT64_MAX - 4095;
-		break;
-	default:
-		s->vio.off_bytes = rng_range(rng, 1, 511);
+	case 0: s->vio.off_bytes = (size + 4095) / 4096 * 4096 + rng_below(rng, 1000) * 4096; break;
+	case 1: s->vio.off_bytes = UINT64_MAX - 4095; break;
+	default: s->vio.off_bytes = rng_range(rng, 1, 511);
 	}
 	send(c, s);
 }
@@ -193,14 +191,10 @@ static uint32_t draw_count(struct client *c)
 	struct rng *rng = &c->world->rng;
 
 	switch (c->world->config.sizes) {
-	case SIZES_SMALL:
-		return (uint32_t)rng_log_range(rng, 1, 32);
-	case SIZES_BLOCKS:
-		return (uint32_t)rng_log_range(rng, 1, 32) * 8;
-	case SIZES_LARGE:
-		return (uint32_t)rng_log_range(rng, 256, SECTORS_MAX);
-	default:
-		return (uint32_t)rng_log_range(rng, 1, rng_per_mille(rng, 100) ? SECTORS_MAX : 128);
+	case SIZES_SMALL: return (uint32_t)rng_log_range(rng, 1, 32);
+	case SIZES_BLOCKS: return (uint32_t)rng_log_range(rng, 1, 32) * 8;
+	case SIZES_LARGE: return (uint32_t)rng_log_range(rng, 256, SECTORS_MAX);
+	default: return (uint32_t)rng_log_range(rng, 1, rng_per_mille(rng, 100) ? SECTORS_MAX : 128);
 	}
 }
 

@@ -11,7 +11,7 @@
 struct slot {
 	struct vio vio;
 	struct client *client;
-	uint32_t id;                     /* model's number of the request; 0: a request that must be refused */
+	uint32_t id; /* model's number of the request; 0: a request that must be refused */
 	bool busy;
 	uint8_t *buf;
 	struct iovec iov[CLIENT_IOVS_MAX];
@@ -21,14 +21,14 @@ struct client {
 	struct world *world;
 	struct sim_volume *sv;
 	struct loop *home;
-	struct task kick;                /* starts it on the home loop */
+	struct task kick; /* starts it on the home loop */
 	bool kicked;
 	struct timer think;
-	uint32_t depth, flying, left;    /* left: requests still to make */
+	uint32_t depth, flying, left; /* left: requests still to make */
 	bool stopping;
-	uint64_t answered;               /* requests ever */
-	uint32_t hot;                    /* slot around which much happens */
-	uint32_t relief_at;              /* next slot to discard, UINT32_MAX: none */
+	uint64_t answered;  /* requests ever */
+	uint32_t hot;       /* slot around which much happens */
+	uint32_t relief_at; /* next slot to discard, UINT32_MAX: none */
 	struct slot slot[SIM_DEPTH_MAX];
 };
 

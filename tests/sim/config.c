@@ -10,8 +10,8 @@
 
 #define MIB (1ull << 20)
 #define MS 1000000ull
-#define FILLS_ZONES_MIN 44u              /* each volume holds some open segments whatever is in it */
-#define ZONES_MIN 48u                    /* of a pool that is not to be filled: enough for some segments of each volume */
+#define FILLS_ZONES_MIN 44u /* each volume holds some open segments whatever is in it */
+#define ZONES_MIN 48u       /* of a pool that is not to be filled: enough for some segments of each volume */
 
 static bool chance(struct rng *rng, uint32_t per_mille)
 {
@@ -26,7 +26,8 @@ static void draw_disks(struct sim_config *c, struct rng *rng)
 	c->disks = (uint32_t)rng_range(rng, 1, 4);
 	c->disks_max = c->disks + (uint32_t)rng_below(rng, SIM_DISKS_MAX - 4 + 1);
 	for (uint32_t i = 0; i < SIM_DISKS_MAX; i++) {
-		uint64_t zones = c->fills ? rng_range(rng, FILLS_ZONES_MIN, 60) : rng_log_range(rng, ZONES_MIN / c->disks, 200);
+		uint64_t zones = c->fills ? rng_range(rng, FILLS_ZONES_MIN, 60)
+					  : rng_log_range(rng, ZONES_MIN / c->disks, 200);
 
 		c->disk[i] = (struct sim_disk_opts){
 			.size_bytes = 4 * MIB + zones * c->zone_bytes + rng_below(rng, 64) * 4096,
@@ -130,34 +131,21 @@ static void draw_fault(struct sim_config *c, struct rng *rng)
 
 	c->any_fault = true;
 	switch (rng_below(rng, 9)) {
-	case 0:
-		on_all_disks(c, FAULT_READ_EIO, rate * 2);
-		break;
-	case 1:
-		on_all_disks(c, FAULT_WRITE_EIO, rate / 2 + 1);
-		break;
-	case 2:
-		on_all_disks(c, FAULT_FLUSH_EIO, rate);
-		break;
+	case 0: on_all_disks(c, FAULT_READ_EIO, rate * 2); break;
+	case 1: on_all_disks(c, FAULT_WRITE_EIO, rate / 2 + 1); break;
+	case 2: on_all_disks(c, FAULT_FLUSH_EIO, rate); break;
 	case 3:
 		on_one_disk(c, rng, FAULT_MISDIRECTED_READ, rate);
 		c->lasting = c->fail_recovery; /* a log that looks shorter than it is gets cut */
 		break;
-	case 4:
-		on_one_disk(c, rng, FAULT_MISDIRECTED_WRITE, rate);
-		break;
-	case 5:
-		on_one_disk(c, rng, FAULT_PHANTOM_WRITE, rate);
-		break;
-	case 6:
-		on_one_disk(c, rng, FAULT_LYING_FLUSH, 1000);
-		break;
+	case 4: on_one_disk(c, rng, FAULT_MISDIRECTED_WRITE, rate); break;
+	case 5: on_one_disk(c, rng, FAULT_PHANTOM_WRITE, rate); break;
+	case 6: on_one_disk(c, rng, FAULT_LYING_FLUSH, 1000); break;
 	case 7:
 		on_one_disk(c, rng, FAULT_BIT_ROT, 1); /* made by the manager */
 		c->rot_per_mille = rate * 5;
 		break;
-	default:
-		slow_down(&c->disk[rng_below(rng, c->disks)], rng);
+	default: slow_down(&c->disk[rng_below(rng, c->disks)], rng);
 	}
 }
 
@@ -186,20 +174,24 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 
 void config_print(const struct sim_config *c)
 {
-	printf("seed %llu: %u loops, %u disks of up to %u, zones of %u MiB, %u volumes of %llu sectors%s, cache %llu, overlay %llu, "
+	printf("seed %llu: %u loops, %u disks of up to %u, zones of %u MiB, %u volumes of %llu sectors%s, cache %llu, "
+	       "overlay %llu, "
 	       "checkpoint every %llu bytes\n",
 	       (unsigned long long)c->seed, c->loops, c->disks, c->disks_max, c->zone_bytes >> 20, c->volumes,
-	       (unsigned long long)c->window_sectors, c->huge ? " far apart" : "", (unsigned long long)c->map_cache_bytes,
-	       (unsigned long long)c->overlay_entries_max, (unsigned long long)c->checkpoint_log_bytes);
-	printf("  %u requests, depth %u, sizes %d, per mille: %u reads, %u zeroes, %u flushes, %u FUA; %u lives, %u outcomes, "
+	       (unsigned long long)c->window_sectors, c->huge ? " far apart" : "",
+	       (unsigned long long)c->map_cache_bytes, (unsigned long long)c->overlay_entries_max,
+	       (unsigned long long)c->checkpoint_log_bytes);
+	printf("  %u requests, depth %u, sizes %d, per mille: %u reads, %u zeroes, %u flushes, %u FUA; %u lives, %u "
+	       "outcomes, "
 	       "%u per mille power losses%s%s%s%s\n",
-	       c->ops, c->depth, (int)c->sizes, c->read_per_mille, c->zero_per_mille, c->flush_per_mille, c->fua_per_mille,
-	       c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : "",
+	       c->ops, c->depth, (int)c->sizes, c->read_per_mille, c->zero_per_mille, c->flush_per_mille,
+	       c->fua_per_mille, c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : "",
 	       c->fail_memory ? ", allocations fail" : "", c->any_fault ? ", disks fail" : "",
 	       c->fail_recovery && c->any_fault ? " in recovery too" : "");
 	for (uint32_t i = 0; i < c->disks_max; i++) {
-		printf("  disk %u: %llu KiB, blocks of %u, latency %llu ns", i, (unsigned long long)c->disk[i].size_bytes >> 10,
-		       c->disk[i].block_bytes, (unsigned long long)c->disk[i].latency_ns);
+		printf("  disk %u: %llu KiB, blocks of %u, latency %llu ns", i,
+		       (unsigned long long)c->disk[i].size_bytes >> 10, c->disk[i].block_bytes,
+		       (unsigned long long)c->disk[i].latency_ns);
 		for (enum sim_fault f = 0; f < FAULT_COUNT; f++) {
 			if (c->disk[i].fault_per_mille[f])
 				printf(", %s %u/1000", sim_fault_name(f), c->disk[i].fault_per_mille[f]);

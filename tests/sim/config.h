@@ -5,7 +5,7 @@
 #include "tests/sim/sim_disk.h"
 
 #define SIM_VOLUMES_MAX 6
-#define SIM_DEPTH_MAX 32
+#define SIM_DEPTH_MAX 64
 
 enum size_profile { SIZES_SMALL, SIZES_MIXED, SIZES_LARGE, SIZES_BLOCKS, SIZE_PROFILES };
 
@@ -13,35 +13,35 @@ struct sim_config {
 	uint64_t seed;
 	uint32_t loops;
 
-	uint32_t disks;                  /* at first */
-	uint32_t disks_max;              /* with those that may be added */
+	uint32_t disks;     /* at first */
+	uint32_t disks_max; /* with those that may be added */
 	struct sim_disk_opts disk[SIM_DISKS_MAX];
 	uint32_t zone_bytes;
 	uint64_t map_cache_bytes, overlay_entries_max, checkpoint_log_bytes;
 
-	uint32_t volumes;                /* at first */
-	uint64_t window_sectors;         /* of a volume, in all its windows; what is written to */
-	bool huge;                       /* volumes of many TiB with windows far apart */
+	uint32_t volumes;        /* at first */
+	uint64_t window_sectors; /* of a volume, in all its windows; what is written to */
+	bool huge;               /* volumes of many TiB with windows far apart */
 
-	uint32_t ops;                    /* requests in all */
-	uint32_t depth;                  /* requests in flight per volume */
+	uint32_t ops;   /* requests in all */
+	uint32_t depth; /* requests in flight per volume */
 	enum size_profile sizes;
-	uint64_t think_ns;               /* 0: a new request as soon as one is done */
-	uint64_t manage_ns;              /* typical time between management operations; 0: none */
+	uint64_t think_ns;  /* 0: a new request as soon as one is done */
+	uint64_t manage_ns; /* typical time between management operations; 0: none */
 	uint32_t flush_per_mille, fua_per_mille, read_per_mille, zero_per_mille;
-	bool odd_iov;                    /* requests in pieces of any number of sectors */
+	bool odd_iov; /* requests in pieces of any number of sectors */
 
-	uint32_t lives;                  /* crashes + 1 */
-	uint32_t outcomes;               /* of each crash to check */
-	uint32_t exhaustive_max;         /* all outcomes if at most so many writes are open */
-	uint32_t power_per_mille;        /* of crashes */
-	uint32_t nested_per_mille;       /* of recoveries that crash again */
+	uint32_t lives;            /* crashes + 1 */
+	uint32_t outcomes;         /* of each crash to check */
+	uint32_t exhaustive_max;   /* all outcomes if at most so many writes are open */
+	uint32_t power_per_mille;  /* of crashes */
+	uint32_t nested_per_mille; /* of recoveries that crash again */
 
-	bool fills;                      /* more is written than the pool holds */
-	bool fail_memory;                /* allocations fail in management operations */
-	bool fail_recovery;              /* faults also while opening */
-	bool lasting;                    /* a fault that lasts may happen */
-	uint32_t rot_per_mille;          /* of manager's turns */
+	bool fills;             /* more is written than the pool holds */
+	bool fail_memory;       /* allocations fail in management operations */
+	bool fail_recovery;     /* faults also while opening */
+	bool lasting;           /* a fault that lasts may happen */
+	uint32_t rot_per_mille; /* of manager's turns */
 	bool any_fault;
 };
 

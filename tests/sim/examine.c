@@ -33,7 +33,8 @@ static uint32_t draw_windows(struct world *w, struct model_window *win, uint64_t
 	*size_sectors = rng_log_range(rng, 1 << 20, VOLUME_SIZE_MAX / SECTOR_BYTES - 1024) & ~7ull;
 	count = count / 3 + 8;
 	win[0] = (struct model_window){ .sector = 0, .count = count };
-	win[1] = (struct model_window){ .sector = rng_range(rng, 2 * count, *size_sectors - 3 * count), .count = count };
+	win[1] =
+		(struct model_window){ .sector = rng_range(rng, 2 * count, *size_sectors - 3 * count), .count = count };
 	win[2] = (struct model_window){ .sector = *size_sectors - count / 2, .count = count };
 	if (win[1].sector + count >= win[2].sector)
 		win[1].sector = 2 * count;
@@ -120,7 +121,7 @@ static bool directory_fits(struct world *w, bool happened)
 		uint64_t size_sectors;
 		const char *name = expected(w, sv, happened, &size_sectors);
 
-		sv->size_found = 0;      /* not there */
+		sv->size_found = 0; /* not there */
 		if (!name)
 			continue;
 		should++;
@@ -171,8 +172,7 @@ static void settle_pending(struct world *w, bool happened)
 		if (happened)
 			model_resize(&w->model, p.volume->model, p.size_sectors);
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
@@ -228,8 +228,12 @@ static void read_done(struct vio *vio, int res)
 static int read_run(struct reading *r, uint32_t slot, uint32_t count)
 {
 	r->iov = (struct iovec){ read_buf, count * SECTOR_BYTES };
-	r->vio = (struct vio){ .op = VIO_READ, .off_bytes = model_sector_of(r->sv->model, slot) * SECTOR_BYTES,
-			       .len_bytes = r->iov.iov_len, .iov = &r->iov, .iov_count = 1, .done = read_done };
+	r->vio = (struct vio){ .op = VIO_READ,
+			       .off_bytes = model_sector_of(r->sv->model, slot) * SECTOR_BYTES,
+			       .len_bytes = r->iov.iov_len,
+			       .iov = &r->iov,
+			       .iov_count = 1,
+			       .done = read_done };
 	r->fiber = fiber_self();
 	r->done = false;
 	volume_submit(r->sv->handle, &r->vio);
@@ -267,8 +271,8 @@ static bool read_piece(struct reading *r, uint32_t slot, uint32_t count)
 	if (res == 0)
 		return note_run(r, slot, count);
 	if (!world_excuses(r->w, res, r->since)) {
-		sim_fail("volume %u: sectors from %llu cannot be read (error %d), and nothing excuses it", r->sv->model->number,
-			 (unsigned long long)model_sector_of(r->sv->model, slot), -res);
+		sim_fail("volume %u: sectors from %llu cannot be read (error %d), and nothing excuses it",
+			 r->sv->model->number, (unsigned long long)model_sector_of(r->sv->model, slot), -res);
 		return false;
 	}
 	r->w->counts->errors++;
@@ -311,7 +315,7 @@ static bool read_content(struct world *w, struct sim_volume *sv)
 	struct reading r = { .w = w, .sv = sv, .since = env_tick() };
 	int rc;
 
-	if (!sv->handle) {               /* damaged: cannot be opened, says nothing */
+	if (!sv->handle) { /* damaged: cannot be opened, says nothing */
 		for (uint32_t i = 0; i < sv->model->slots; i++)
 			sv->content[i] = STAMP_UNREADABLE;
 		return true;

@@ -44,7 +44,8 @@ void world_mark_faults(struct world *w)
 
 static void note_damage(struct world *w)
 {
-	if (all_faults(w, FAULT_MISDIRECTED_WRITE) || all_faults(w, FAULT_PHANTOM_WRITE) || all_faults(w, FAULT_BIT_ROT))
+	if (all_faults(w, FAULT_MISDIRECTED_WRITE) || all_faults(w, FAULT_PHANTOM_WRITE) ||
+	    all_faults(w, FAULT_BIT_ROT))
 		w->damaged = true;
 }
 
@@ -157,7 +158,8 @@ static int open_pool(struct world *w, struct err *err)
 static int open_volumes(struct world *w, struct err *err)
 {
 	static struct loop *loops[SIM_LOOPS_MAX];
-	struct volumes_opts opts = { .loops = loops, .loop_count = env_loop_count(),
+	struct volumes_opts opts = { .loops = loops,
+				     .loop_count = env_loop_count(),
 				     .map_cache_bytes = w->config.map_cache_bytes,
 				     .overlay_entries_max = w->config.overlay_entries_max,
 				     .checkpoint_log_bytes = w->config.checkpoint_log_bytes };
@@ -182,7 +184,9 @@ static int open_handles(struct world *w, struct err *err)
 	int first = 0;
 
 	for (uint32_t i = 0; i < w->volumes + 1; i++) {
-		struct sim_volume *sv = i < w->volumes ? w->volume[i] : w->pending.op == MANAGE_CREATE ? w->pending.volume : NULL;
+		struct sim_volume *sv = i < w->volumes                   ? w->volume[i]
+					: w->pending.op == MANAGE_CREATE ? w->pending.volume
+									 : NULL;
 		int rc = sv ? open_handle(w, sv, sv->name, err) : 0;
 
 		if (rc == -ENOENT && w->pending.op == MANAGE_RENAME && sv == w->pending.volume)
@@ -317,7 +321,8 @@ static bool empty_pool(struct world *w)
 	pool_get_info(w->pool, &info);
 	if (info.segments != 0 || info.zones_free != info.zones)
 		sim_fail("all volumes are deleted, but %llu segments are left and %llu of %llu zones are free",
-			 (unsigned long long)info.segments, (unsigned long long)info.zones_free, (unsigned long long)info.zones);
+			 (unsigned long long)info.segments, (unsigned long long)info.zones_free,
+			 (unsigned long long)info.zones);
 	return !sim_failed();
 }
 

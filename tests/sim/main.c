@@ -1,7 +1,9 @@
 /* simulator: runs the whole engine in a simulated world, from seeds.
  *
  *     simulator --seed N [--verbose] [--ops N]
- *     simulator --seeds A..B [--jobs J] [--tap] [--ops N]
+ *     simulator --seeds A..B [--jobs J] [--stop] [--tap] [--ops N]
+ *
+ * --stop ends a range at its first failure.
  *
  * Ranges run in worker processes, so that a seed which crashes the simulator itself (a failed assertion of the engine, say)
  * is one failure among others: its worker is replaced and goes on behind it. Workers take seeds one by one from a shared
@@ -22,21 +24,21 @@
 
 #define JOBS_MAX 64
 #define FAILURES_SHOWN_MAX 20
-#define SEED_S_MAX 300                   /* real time; whatever takes longer hangs, and its worker is killed */
+#define SEED_S_MAX 300 /* real time; whatever takes longer hangs, and its worker is killed */
 
 struct options {
 	uint64_t first, last;
 	uint32_t ops, jobs;
-	bool verbose, tap, one;
+	bool verbose, tap, one, stop;
 };
 
 /* Shared by all processes. */
 struct shared {
 	_Atomic uint64_t next;
 	_Atomic uint32_t failures_shown;
-	_Atomic bool differed;           /* a seed had two hashes */
+	_Atomic bool differed; /* a seed had two hashes */
 	struct worker {
-		uint64_t seed;           /* being run */
+		uint64_t seed; /* being run */
 		struct counts counts;
 		pid_t pid;
 	} worker[JOBS_MAX];
@@ -44,7 +46,8 @@ struct shared {
 
 static void usage(void)
 {
-	fprintf(stderr, "usage: simulator --seed N | --seeds A..B  [--jobs J] [--ops N] [--verbose] [--tap]\n");
+	fprintf(stderr,
+		"usage: simulator --seed N | --seeds A..B  [--jobs J] [--ops N] [--stop] [--verbose] [--tap]\n");
 	exit(2);
 }
 
@@ -52,6 +55,8 @@ static void usage(void)
 
 static void report_failure(const struct options *o, struct shared *sh, uint64_t seed, const char *what)
 {
+	if (o->stop)
+		sh->next = o->last + 1;
 	if (sh->failures_shown++ >= FAILURES_SHOWN_MAX)
 		return;
 	if (o->one && !o->verbose)
@@ -118,7 +123,7 @@ static void start_worker(const struct options *o, struct shared *sh, struct work
 		exit(1);
 	}
 	if (pid > 0) {
-		worker->pid = pid;       /* the parent's to write: the memory is shared */
+		worker->pid = pid; /* the parent's to write: the memory is shared */
 		return;
 	}
 	work(o, sh, worker);
@@ -139,8 +144,8 @@ static void bury(const struct options *o, struct shared *sh, struct worker *work
 {
 	char what[80];
 
-	snprintf(what, sizeof(what), "the simulator itself died (signal %d, exit code %d)", WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-		 WIFEXITED(status) ? WEXITSTATUS(status) : 0);
+	snprintf(what, sizeof(what), "the simulator itself died (signal %d, exit code %d)",
+		 WIFSIGNALED(status) ? WTERMSIG(status) : 0, WIFEXITED(status) ? WEXITSTATUS(status) : 0);
 	worker->counts.seeds++;
 	worker->counts.failures++;
 	report_failure(o, sh, worker->seed, what);
@@ -187,8 +192,9 @@ static void print_counts(const struct counts *sum, double seconds)
 
 static void print_tap(const struct counts *sum, const struct shared *sh)
 {
-	printf("1..2\n%s 1 - simulator: %llu seeds, %llu crash states\n", sum->failures > sh->differed ? "not ok" : "ok",
-	       (unsigned long long)sum->seeds, (unsigned long long)sum->states);
+	printf("1..2\n%s 1 - simulator: %llu seeds, %llu crash states\n",
+	       sum->failures > sh->differed ? "not ok" : "ok", (unsigned long long)sum->seeds,
+	       (unsigned long long)sum->states);
 	printf("%s 2 - simulator: same seed, same trace (%llu seeds run twice)\n", sh->differed ? "not ok" : "ok",
 	       (unsigned long long)sum->twice);
 }
@@ -216,8 +222,9 @@ static void parse_seeds(struct options *o, const char *text)
 static void parse(struct options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "seed", 1, NULL, 's' }, { "seeds", 1, NULL, 'r' }, { "jobs", 1, NULL, 'j' }, { "ops", 1, NULL, 'o' },
-		{ "verbose", 0, NULL, 'v' }, { "tap", 0, NULL, 't' }, { NULL, 0, NULL, 0 },
+		{ "seed", 1, NULL, 's' }, { "seeds", 1, NULL, 'r' },   { "jobs", 1, NULL, 'j' },
+		{ "ops", 1, NULL, 'o' },  { "verbose", 0, NULL, 'v' }, { "tap", 0, NULL, 't' },
+		{ "stop", 0, NULL, 'x' }, { NULL, 0, NULL, 0 },
 	};
 
 	*o = (struct options){ .jobs = 1, .last = 0 };
@@ -227,23 +234,13 @@ static void parse(struct options *o, int argc, char **argv)
 			o->first = o->last = strtoull(optarg, NULL, 0);
 			o->one = true;
 			break;
-		case 'r':
-			parse_seeds(o, optarg);
-			break;
-		case 'j':
-			o->jobs = (uint32_t)strtoul(optarg, NULL, 0);
-			break;
-		case 'o':
-			o->ops = (uint32_t)strtoul(optarg, NULL, 0);
-			break;
-		case 'v':
-			o->verbose = true;
-			break;
-		case 't':
-			o->tap = true;
-			break;
-		default:
-			usage();
+		case 'r': parse_seeds(o, optarg); break;
+		case 'j': o->jobs = (uint32_t)strtoul(optarg, NULL, 0); break;
+		case 'o': o->ops = (uint32_t)strtoul(optarg, NULL, 0); break;
+		case 'v': o->verbose = true; break;
+		case 't': o->tap = true; break;
+		case 'x': o->stop = true; break;
+		default: usage();
 		}
 	}
 	if (optind < argc || (!o->one && o->last == 0) || o->jobs == 0 || o->jobs > JOBS_MAX)

@@ -12,8 +12,8 @@
 #include "tests/sim/world.h"
 
 #define SECOND 1000000000ull
-#define STALL_NS (3 * SECOND)            /* without an answer: perhaps the pool is full */
-#define STUCK_NS (4000 * SECOND)         /* without an answer: stuck (O8); far above what the slowest disk takes */
+#define STALL_NS (3 * SECOND)    /* without an answer: perhaps the pool is full */
+#define STUCK_NS (4000 * SECOND) /* without an answer: stuck (O8); far above what the slowest disk takes */
 #define CREATE_TRIES 10u
 #define WAIT_NS_MIN 20000ull
 #define WAIT_NS_MAX SECOND
@@ -80,7 +80,8 @@ static bool wait_some(struct world *w)
 		patience_begins(w);
 	now_ns = env_now_ns();
 	if (now_ns - w->wait_since_ns > STUCK_NS) {
-		sim_fail("requests are stuck: no answer for %llu s", (unsigned long long)((now_ns - w->wait_since_ns) / SECOND));
+		sim_fail("requests are stuck: no answer for %llu s",
+			 (unsigned long long)((now_ns - w->wait_since_ns) / SECOND));
 		return false;
 	}
 	if (now_ns - w->wait_since_ns > STALL_NS && !w->relieved) {
@@ -181,7 +182,8 @@ static bool end(struct world *w, int rc, uint64_t since, const struct err *err)
 {
 	bool failed = sim_mem_end_failing();
 
-	trace(TRACE_MANAGED, w->pending.op, w->pending.volume ? w->pending.volume->model->number : 0, (uint64_t)-rc, env_tick());
+	trace(TRACE_MANAGED, w->pending.op, w->pending.volume ? w->pending.volume->model->number : 0, (uint64_t)-rc,
+	      env_tick());
 	w->memory_failed |= failed;
 	w->counts->memory_failures += failed;
 	if (rc == 0) {
@@ -194,7 +196,8 @@ static bool end(struct world *w, int rc, uint64_t since, const struct err *err)
 		return false;
 	}
 	if (!world_excuses(w, rc, since))
-		sim_fail("operation %d failed with error %d, and nothing excuses it: %s", (int)w->pending.op, -rc, err->msg);
+		sim_fail("operation %d failed with error %d, and nothing excuses it: %s", (int)w->pending.op, -rc,
+			 err->msg);
 	if (rc > 0 || !err->msg[0])
 		sim_fail("operation %d failed with %d and message '%s'", (int)w->pending.op, rc, err->msg);
 	w->manage_stopped = true;
@@ -274,7 +277,7 @@ static void resize_volume(struct world *w, struct sim_volume *sv)
 	since = begin(w, MANAGE_RESIZE, sv, size);
 	if (!end(w, volume_resize(w->vols, sv->name, ask * SECTOR_BYTES, &err), since, &err)) {
 		if (shrinks && w->manage_stopped)
-			return;          /* the tail may be gone or not: nobody looks at it in this life */
+			return; /* the tail may be gone or not: nobody looks at it in this life */
 	} else {
 		model_resize(&w->model, sv->model, size);
 	}
@@ -306,7 +309,7 @@ static void checkpoint(struct world *w, struct sim_volume *sv)
 	uint64_t since = begin(w, MANAGE_CHECKPOINT, sv, 0);
 
 	if (!end(w, volume_checkpoint(w->vols, sv->name, &err), since, &err) && !sim_failed()) {
-		w->pending = (struct pending){ 0 };   /* changes nothing that can be seen */
+		w->pending = (struct pending){ 0 }; /* changes nothing that can be seen */
 		w->manage_stopped = false;
 	}
 }
@@ -320,8 +323,8 @@ static void look(struct world *w)
 	for (uint32_t i = 0; i < info.disk_count; i++)
 		pool_get_disk_info(w->pool, i, &disk_info);
 	if (info.disk_count != w->disks || info.zones_free > info.zones)
-		sim_fail("the pool says %u disks, %llu of %llu zones free", info.disk_count, (unsigned long long)info.zones_free,
-			 (unsigned long long)info.zones);
+		sim_fail("the pool says %u disks, %llu of %llu zones free", info.disk_count,
+			 (unsigned long long)info.zones_free, (unsigned long long)info.zones);
 	if (w->pending.op == MANAGE_NONE)
 		examine_directory(w);
 }
@@ -342,7 +345,8 @@ static void nonsense(struct world *w, struct sim_volume *sv)
 		expect_error(volume_create(w->vols, &opts, &err), -EEXIST, &err, "a second volume of the same name");
 		break;
 	case 1:
-		expect_error(volume_delete(w->vols, "nobody", &err), -ENOENT, &err, "delete of a volume that does not exist");
+		expect_error(volume_delete(w->vols, "nobody", &err), -ENOENT, &err,
+			     "delete of a volume that does not exist");
 		break;
 	case 2:
 		if (sv->handle)
@@ -353,10 +357,10 @@ static void nonsense(struct world *w, struct sim_volume *sv)
 		expect_error(volume_create(w->vols, &opts, &err), -EINVAL, &err, "a volume with a wrong name");
 		break;
 	case 4:
-		expect_error(volume_resize(w->vols, sv->name, VOLUME_SIZE_MAX + 1, &err), -EINVAL, &err, "a volume too big");
+		expect_error(volume_resize(w->vols, sv->name, VOLUME_SIZE_MAX + 1, &err), -EINVAL, &err,
+			     "a volume too big");
 		break;
-	default:
-		expect_error(volume_rename(w->vols, sv->name, "a/b", &err), -EINVAL, &err, "rename to a wrong name");
+	default: expect_error(volume_rename(w->vols, sv->name, "a/b", &err), -EINVAL, &err, "rename to a wrong name");
 	}
 }
 
@@ -409,13 +413,14 @@ static void rot_some_disk(struct world *w)
 static void operate(struct world *w)
 {
 	static const enum manage_op choice[] = {
-		MANAGE_CREATE, MANAGE_DELETE, MANAGE_RENAME, MANAGE_RESIZE, MANAGE_RESIZE, MANAGE_ADD_DISK, MANAGE_CHECKPOINT,
-		MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_LOOK, MANAGE_REOPEN, MANAGE_REIMPORT, MANAGE_NONSENSE,
+		MANAGE_CREATE,   MANAGE_DELETE,     MANAGE_RENAME,     MANAGE_RESIZE,     MANAGE_RESIZE,
+		MANAGE_ADD_DISK, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_LOOK,
+		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,
 	};
 	enum manage_op op = choice[rng_below(&w->rng, sizeof(choice) / sizeof(choice[0]))];
 	struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
 
-	if (w->manage_stopped) {         /* only a new opening helps */
+	if (w->manage_stopped) { /* only a new opening helps */
 		if (rng_per_mille(&w->rng, 200))
 			reimport(w);
 		return;
@@ -431,29 +436,14 @@ static void operate(struct world *w)
 		if (w->volumes > 1)
 			manage_delete(w, sv);
 		break;
-	case MANAGE_RENAME:
-		rename_volume(w, sv);
-		break;
-	case MANAGE_RESIZE:
-		resize_volume(w, sv);
-		break;
-	case MANAGE_ADD_DISK:
-		add_disk(w);
-		break;
-	case MANAGE_CHECKPOINT:
-		checkpoint(w, sv);
-		break;
-	case MANAGE_LOOK:
-		look(w);
-		break;
-	case MANAGE_REOPEN:
-		reopen(w, sv);
-		break;
-	case MANAGE_REIMPORT:
-		reimport(w);
-		break;
-	default:
-		nonsense(w, sv);
+	case MANAGE_RENAME: rename_volume(w, sv); break;
+	case MANAGE_RESIZE: resize_volume(w, sv); break;
+	case MANAGE_ADD_DISK: add_disk(w); break;
+	case MANAGE_CHECKPOINT: checkpoint(w, sv); break;
+	case MANAGE_LOOK: look(w); break;
+	case MANAGE_REOPEN: reopen(w, sv); break;
+	case MANAGE_REIMPORT: reimport(w); break;
+	default: nonsense(w, sv);
 	}
 }
 
@@ -461,7 +451,8 @@ static void give_work(struct world *w)
 {
 	uint32_t requests = w->config.ops / w->config.lives + 1;
 
-	for (uint32_t i = 0; i < CREATE_TRIES && w->volumes < w->config.volumes && !w->manage_stopped && !sim_failed(); i++)
+	for (uint32_t i = 0; i < CREATE_TRIES && w->volumes < w->config.volumes && !w->manage_stopped && !sim_failed();
+	     i++)
 		(void)manage_create(w);
 	for (uint32_t i = 0; i < w->volumes; i++) {
 		w->volume[i]->left = requests / w->volumes + 1;

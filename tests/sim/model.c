@@ -141,7 +141,8 @@ static bool overlap(const struct model_request *r, uint32_t start, uint32_t coun
 	return start < r->start + r->count && r->start < start + count;
 }
 
-bool model_conflicts(const struct model *model, const struct model_volume *vol, uint32_t start, uint32_t count, bool fua)
+bool model_conflicts(const struct model *model, const struct model_volume *vol, uint32_t start, uint32_t count,
+		     bool fua)
 {
 	for (uint32_t i = 0; i < vol->flying.count; i++) {
 		const struct model_request *r = &model->requests[vol->flying.id[i]];
@@ -157,11 +158,6 @@ static bool changes(const struct model_request *r)
 	return r->op == MODEL_WRITE || r->op == MODEL_ZERO;
 }
 
-static uint32_t value_of(const struct model_request *r, uint32_t id)
-{
-	return r->op == MODEL_WRITE ? id : STAMP_ZERO;
-}
-
 uint32_t model_submit(struct model *model, struct model_volume *vol, enum model_op op, uint32_t start, uint32_t count,
 		      bool fua)
 {
@@ -173,7 +169,11 @@ uint32_t model_submit(struct model *model, struct model_volume *vol, enum model_
 		model->requests = must(realloc(model->requests, model->cap * sizeof(*model->requests)));
 	}
 	r = &model->requests[id];
-	*r = (struct model_request){ .volume = vol->number, .op = (uint8_t)op, .fua = fua, .start = start, .count = count,
+	*r = (struct model_request){ .volume = vol->number,
+				     .op = (uint8_t)op,
+				     .fua = fua,
+				     .start = start,
+				     .count = count,
 				     .submitted = model->tick() };
 	if (changes(r))
 		id_list_add(&vol->flying, id);
@@ -187,7 +187,7 @@ uint32_t model_submit(struct model *model, struct model_volume *vol, enum model_
 static void apply(struct model *model, uint32_t id, uint32_t *content)
 {
 	const struct model_request *r = &model->requests[id];
-	uint32_t value = value_of(r, id);
+	uint32_t value = request_value(r, id);
 
 	for (uint32_t i = 0; i < r->count; i++)
 		content[r->start + i] = value;
@@ -278,14 +278,11 @@ static bool may_show(const struct model *model, const struct model_request *read
 	if (!changes(r) || r->volume != read->volume || !request_covers(r, slot))
 		return false;
 	switch (r->state) {
-	case REQUEST_FLYING:
-		return true;
-	case REQUEST_ACKED:
-		return r->done > read->submitted;
-	case REQUEST_FAILED:             /* unless overwritten since by one that came after the failure */
+	case REQUEST_FLYING: return true;
+	case REQUEST_ACKED: return r->done > read->submitted;
+	case REQUEST_FAILED: /* unless overwritten since by one that came after the failure */
 		return seen == STAMP_ZERO || seen == STAMP_UNREADABLE || model->requests[seen].submitted < r->done;
-	default:
-		return false;
+	default: return false;
 	}
 }
 
@@ -321,8 +318,10 @@ bool model_read_done(struct model *model, const struct model_volume *vol, uint32
 		i++;
 	if (i < read->count)
 		snprintf(why, MODEL_TEXT_BYTES,
-			 "volume %u: read %u: sector %llu shows request %u, but request %u had been completed (0: zeroes)",
-			 vol->number, id, (unsigned long long)model_sector_of(vol, read->start + i), content[i], read->seen[i]);
+			 "volume %u: read %u: sector %llu shows request %u, but request %u had been completed (0: "
+			 "zeroes)",
+			 vol->number, id, (unsigned long long)model_sector_of(vol, read->start + i), content[i],
+			 read->seen[i]);
 	read->state = REQUEST_ACKED;
 	read->done = model->tick();
 	free(read->seen);

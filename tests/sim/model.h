@@ -34,25 +34,25 @@ enum model_op { MODEL_READ, MODEL_WRITE, MODEL_ZERO, MODEL_FLUSH };
 enum model_state {
 	REQUEST_FLYING,
 	REQUEST_ACKED,
-	REQUEST_FAILED,                  /* answered with an error: may have been applied or may still be */
-	REQUEST_LOST,                    /* found missing after a crash: must never come back */
+	REQUEST_FAILED, /* answered with an error: may have been applied or may still be */
+	REQUEST_LOST,   /* found missing after a crash: must never come back */
 };
 
 struct model_request {
 	uint32_t volume;
 	uint8_t op, state;
 	bool fua;
-	bool certain;                    /* durable whatever happens */
-	bool unordered;                  /* among its neighbours with the same `done`: found applied after a crash */
-	uint32_t start, count;           /* slots */
-	uint64_t submitted, done;        /* ticks */
-	uint32_t *seen;                  /* READ: live content at submission */
-	uint32_t place;                  /* judge's: 1-based place in history, 0 none */
+	bool certain;             /* durable whatever happens */
+	bool unordered;           /* among its neighbours with the same `done`: found applied after a crash */
+	uint32_t start, count;    /* slots */
+	uint64_t submitted, done; /* ticks */
+	uint32_t *seen;           /* READ: live content at submission */
+	uint32_t place;           /* judge's: 1-based place in history, 0 none */
 };
 
 struct model_window {
-	uint64_t sector;                 /* of the volume */
-	uint32_t count, slot;            /* slots slot .. slot + count */
+	uint64_t sector;      /* of the volume */
+	uint32_t count, slot; /* slots slot .. slot + count */
 };
 
 struct id_list {
@@ -61,21 +61,21 @@ struct id_list {
 };
 
 struct model_volume {
-	uint32_t number;                 /* unique in a run */
+	uint32_t number; /* unique in a run */
 	uint64_t size_sectors;
 	struct model_window window[MODEL_WINDOWS_MAX];
 	uint32_t windows, slots;
 	uint32_t *base, *live;
 	struct id_list history, flying;
-	uint64_t floor;                  /* writes completed up to this tick are certain */
+	uint64_t floor; /* writes completed up to this tick are certain */
 };
 
 struct model {
-	struct model_request *requests;  /* [id]; 0 is unused */
+	struct model_request *requests; /* [id]; 0 is unused */
 	uint32_t count, cap;
 	uint32_t next_volume;
 	uint64_t (*tick)(void);
-	bool keep_history;               /* never fold: after lasting damage, any beginning of all history may be found */
+	bool keep_history; /* never fold: after lasting damage, any beginning of all history may be found */
 };
 
 void model_init(struct model *model, uint64_t (*tick)(void), bool keep_history);
@@ -96,7 +96,8 @@ uint32_t model_run_within(const struct model_volume *vol, uint32_t slot, uint32_
 /* Everything beyond is gone. No write beyond may be in flight. */
 void model_resize(struct model *model, struct model_volume *vol, uint64_t size_sectors);
 
-bool model_conflicts(const struct model *model, const struct model_volume *vol, uint32_t start, uint32_t count, bool fua);
+bool model_conflicts(const struct model *model, const struct model_volume *vol, uint32_t start, uint32_t count,
+		     bool fua);
 /* Returns the request's number. */
 uint32_t model_submit(struct model *model, struct model_volume *vol, enum model_op op, uint32_t start, uint32_t count,
 		      bool fua);
@@ -110,16 +111,16 @@ bool model_read_done(struct model *model, const struct model_volume *vol, uint32
 /* --- after a crash ---------------------------------------------------------------------------------------- */
 
 enum model_after {
-	AFTER_CLOSE,                     /* nothing may be missing; all is durable */
-	AFTER_KILL,                      /* nothing acknowledged may be missing; nothing more is durable than before */
-	AFTER_POWER,                     /* nothing flushed may be missing; all there is is durable */
-	AFTER_LOSS,                      /* nothing flushed may be missing; nothing more is durable than before */
-	AFTER_DAMAGE,                    /* any beginning of history will do; for keep_history */
+	AFTER_CLOSE,  /* nothing may be missing; all is durable */
+	AFTER_KILL,   /* nothing acknowledged may be missing; nothing more is durable than before */
+	AFTER_POWER,  /* nothing flushed may be missing; all there is is durable */
+	AFTER_LOSS,   /* nothing flushed may be missing; nothing more is durable than before */
+	AFTER_DAMAGE, /* any beginning of history will do; for keep_history */
 };
 
 struct model_verdict {
-	uint32_t prefix;                 /* writes of the history that are in, FUA aside */
-	struct id_list applied;          /* flying or failed ones that are in, in order */
+	uint32_t prefix;        /* writes of the history that are in, FUA aside */
+	struct id_list applied; /* flying or failed ones that are in, in order */
 	char why[MODEL_TEXT_BYTES];
 };
 
@@ -131,8 +132,13 @@ void model_adopt(struct model *model, struct model_volume *vol, enum model_after
 		 const struct model_verdict *verdict);
 void model_verdict_release(struct model_verdict *verdict);
 
-/* For model_judge.c. */
+/* For model_judge.c and model_adopt.c. */
 void id_list_add(struct id_list *list, uint32_t id);
+/* What a slot shows when this request was the last one there. */
+static inline uint32_t request_value(const struct model_request *r, uint32_t id)
+{
+	return r->op == MODEL_WRITE ? id : STAMP_ZERO;
+}
 static inline bool request_covers(const struct model_request *r, uint32_t slot)
 {
 	return slot >= r->start && slot - r->start < r->count;

@@ -14,7 +14,20 @@ static bool is_applied(const struct model_verdict *verdict, uint32_t id)
 	return false;
 }
 
-static void rule_history(struct model *model, struct model_volume *vol, enum model_after after,
+/* Acknowledged from now on; but where nothing of it can be seen because its place cannot be read, nobody knows. */
+static enum model_state state_if_in(const struct model_request *r, uint32_t id, const uint32_t *content)
+{
+	bool hidden = false;
+
+	for (uint32_t slot = r->start; slot < r->start + r->count; slot++) {
+		if (content[slot] == request_value(r, id))
+			return REQUEST_ACKED;
+		hidden |= content[slot] == STAMP_UNREADABLE;
+	}
+	return hidden ? REQUEST_FAILED : REQUEST_ACKED;
+}
+
+static void rule_history(struct model *model, struct model_volume *vol, enum model_after after, const uint32_t *content,
 			 const struct model_verdict *verdict)
 {
 	uint32_t kept = 0;
@@ -26,7 +39,7 @@ static void rule_history(struct model *model, struct model_volume *vol, enum mod
 		bool in = r->state != REQUEST_FAILED && (i < verdict->prefix || certain);
 
 		if (in || is_applied(verdict, id)) {
-			r->state = REQUEST_ACKED;
+			r->state = in ? REQUEST_ACKED : state_if_in(r, id, content);
 			vol->history.id[kept++] = id;
 		} else {
 			r->state = REQUEST_LOST;
@@ -35,7 +48,8 @@ static void rule_history(struct model *model, struct model_volume *vol, enum mod
 	vol->history.count = kept;
 }
 
-static void rule_flying(struct model *model, struct model_volume *vol, const struct model_verdict *verdict)
+static void rule_flying(struct model *model, struct model_volume *vol, const uint32_t *content,
+			const struct model_verdict *verdict)
 {
 	uint64_t tick = model->tick();
 
@@ -46,8 +60,8 @@ static void rule_flying(struct model *model, struct model_volume *vol, const str
 		struct model_request *r = &model->requests[verdict->applied.id[i]];
 
 		if (r->state != REQUEST_LOST)
-			continue;        /* a failed one: in history already */
-		r->state = REQUEST_ACKED;
+			continue; /* a failed one: in history already */
+		r->state = state_if_in(r, verdict->applied.id[i], content);
 		r->unordered = true;
 		r->done = tick;
 		id_list_add(&vol->history, verdict->applied.id[i]);
@@ -57,8 +71,8 @@ static void rule_flying(struct model *model, struct model_volume *vol, const str
 void model_adopt(struct model *model, struct model_volume *vol, enum model_after after, const uint32_t *content,
 		 const struct model_verdict *verdict)
 {
-	rule_history(model, vol, after, verdict);
-	rule_flying(model, vol, verdict);
+	rule_history(model, vol, after, content, verdict);
+	rule_flying(model, vol, content, verdict);
 	memcpy(vol->live, content, model_slots_in_use(vol) * sizeof(uint32_t));
 	if (after == AFTER_KILL || after == AFTER_LOSS)
 		return;

@@ -19,21 +19,16 @@ struct judge {
 	const struct model_volume *vol;
 	enum model_after after;
 	const uint32_t *content;
-	uint32_t slots;                  /* that the volume found has */
-	uint8_t *explained;              /* [slot] */
+	uint32_t slots;     /* that the volume found has */
+	uint8_t *explained; /* [slot] */
 	struct model_verdict *verdict;
-	bool flying_seen;                /* one without FUA shows: the whole history must be in */
-	uint32_t witness;                /* the request seen that needs the longest prefix */
+	bool flying_seen; /* one without FUA shows: the whole history must be in */
+	uint32_t witness; /* the request seen that needs the longest prefix */
 };
 
 static bool fits(const struct judge *j, uint32_t slot, uint32_t value)
 {
 	return j->explained[slot] || j->content[slot] == value || j->content[slot] == STAMP_UNREADABLE;
-}
-
-static uint32_t value_of(const struct model_request *r, uint32_t id)
-{
-	return r->op == MODEL_WRITE ? id : STAMP_ZERO;
 }
 
 /* ---- taking writes off ---- */
@@ -47,7 +42,7 @@ static uint32_t end_of(const struct judge *j, const struct model_request *r)
 static uint32_t contradiction(const struct judge *j, uint32_t id)
 {
 	const struct model_request *r = &j->model->requests[id];
-	uint32_t value = value_of(r, id), slot = r->start, end = end_of(j, r);
+	uint32_t value = request_value(r, id), slot = r->start, end = end_of(j, r);
 
 	while (slot < end && fits(j, slot, value))
 		slot++;
@@ -116,7 +111,8 @@ static void reverse(struct id_list *list)
 static bool explain_why(const struct judge *j, uint32_t slot, uint32_t expected, const char *what)
 {
 	snprintf(j->verdict->why, MODEL_TEXT_BYTES,
-		 "volume %u: sector %llu shows request %u, expected %u (0: zeroes): %s; history of %u, %u of it in as %u is seen",
+		 "volume %u: sector %llu shows request %u, expected %u (0: zeroes): %s; history of %u, %u of it in as "
+		 "%u is seen",
 		 j->vol->number, (unsigned long long)model_sector_of(j->vol, slot), j->content[slot], expected, what,
 		 j->vol->history.count, j->verdict->prefix, j->witness);
 	return false;
@@ -163,7 +159,7 @@ static bool explain_history(struct judge *j)
 			continue;
 		slot = contradiction(j, id);
 		if (slot != UINT32_MAX)
-			return explain_why(j, slot, value_of(r, id), "a completed write is missing or in part");
+			return explain_why(j, slot, request_value(r, id), "a completed write is missing or in part");
 		take_off(j, id);
 	}
 	return true;
@@ -173,7 +169,8 @@ static bool explain_base(struct judge *j)
 {
 	for (uint32_t slot = 0; slot < j->slots; slot++) {
 		if (j->vol->base[slot] != STAMP_UNREADABLE && !fits(j, slot, j->vol->base[slot]))
-			return explain_why(j, slot, j->vol->base[slot], "durable content is gone, or a write is in part");
+			return explain_why(j, slot, j->vol->base[slot],
+					   "durable content is gone, or a write is in part");
 	}
 	return true;
 }
@@ -295,7 +292,11 @@ static bool try_prefixes(struct judge *j)
 bool model_judge(struct model *model, const struct model_volume *vol, enum model_after after, uint64_t size_sectors,
 		 const uint32_t *content, struct model_verdict *verdict)
 {
-	struct judge j = { .model = model, .vol = vol, .after = after, .content = content, .verdict = verdict,
+	struct judge j = { .model = model,
+			   .vol = vol,
+			   .after = after,
+			   .content = content,
+			   .verdict = verdict,
 			   .slots = model_slots_within(vol, size_sectors) };
 	bool right;
 

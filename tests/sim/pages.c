@@ -66,7 +66,7 @@ void page_unref(struct page *page)
 struct undo_record {
 	struct page_map *map;
 	uint32_t at;
-	struct page *old;                /* owned */
+	struct page *old; /* owned */
 };
 
 static struct {

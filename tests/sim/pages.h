@@ -18,9 +18,9 @@ struct page {
 	uint8_t data[PAGE_BYTES];
 };
 
-struct page *page_new(void);            /* content undefined, one reference */
-struct page *page_copy(const struct page *from);  /* of NULL: zeroes */
-void page_ref(struct page *page);       /* NULL is allowed, here and below */
+struct page *page_new(void);                     /* content undefined, one reference */
+struct page *page_copy(const struct page *from); /* of NULL: zeroes */
+void page_ref(struct page *page);                /* NULL is allowed, here and below */
 void page_unref(struct page *page);
 
 struct page_map {
@@ -30,7 +30,7 @@ struct page_map {
 
 void page_map_init(struct page_map *map, uint32_t pages);
 void page_map_release(struct page_map *map);
-struct page *page_map_get(const struct page_map *map, uint32_t at);   /* borrowed */
+struct page *page_map_get(const struct page_map *map, uint32_t at); /* borrowed */
 /* Takes over the reference. */
 void page_map_set(struct page_map *map, uint32_t at, struct page *page);
 

@@ -12,7 +12,7 @@
 #include "tests/sim/world.h"
 
 #define NESTED_MAX 3u
-#define CRASHES_MAX 12u                  /* of a seed, those in openings included */
+#define CRASHES_MAX 12u /* of a seed, those in openings included */
 
 static void world_init(struct world *w, uint64_t seed, uint32_t ops, struct counts *counts)
 {

@@ -15,7 +15,7 @@ enum crash_kind { CRASH_KILL, CRASH_POWER };
 
 struct crash_set {
 	enum crash_kind kind;
-	struct write_record **records;   /* owned references; per disk in order of completion, then of submission */
+	struct write_record **records; /* owned references; per disk in order of completion, then of submission */
 	uint32_t count, cap;
 };
 
@@ -25,9 +25,9 @@ void crash_set_release(struct crash_set *set);
 enum settle_way {
 	SETTLE_KEEP_ALL,
 	SETTLE_LOSE_ALL,
-	SETTLE_MASK,                     /* bit i of mask: write i is kept */
-	SETTLE_RANDOM,                   /* lost, kept or torn, by chances drawn for this outcome */
-	SETTLE_ONE_LOST,                 /* all kept but one, which is lost or torn */
+	SETTLE_MASK,     /* bit i of mask: write i is kept */
+	SETTLE_RANDOM,   /* lost, kept or torn, by chances drawn for this outcome */
+	SETTLE_ONE_LOST, /* all kept but one, which is lost or torn */
 	SETTLE_WAYS,
 };
 void crash_settle(const struct crash_set *set, enum settle_way way, uint64_t mask, struct rng *rng);

@@ -148,8 +148,8 @@ static void check_stable(const struct sim_io *sio)
 	for (uint32_t i = 0; i < sio->record->count; i++) {
 		walk_gather(&walk, now);
 		if (memcmp(now, sio->record->page[i]->data, PAGE_BYTES) != 0)
-			sim_fail("disk %u: memory of write %llu changed while it was in flight (page %u of %u)", sio->disk->index,
-				 (unsigned long long)sio->number, i, sio->record->count);
+			sim_fail("disk %u: memory of write %llu changed while it was in flight (page %u of %u)",
+				 sio->disk->index, (unsigned long long)sio->number, i, sio->record->count);
 	}
 }
 
@@ -255,16 +255,13 @@ static void deliver(struct task *task)
 static int take_effect(struct sim_io *sio)
 {
 	switch (sio->io->op) {
-	case DISK_READ:
-		return do_read(sio);
+	case DISK_READ: return do_read(sio);
 	case DISK_WRITE:
 		if (sio->disk->opts.check_stable)
 			check_stable(sio);
 		return do_write(sio);
-	case DISK_DISCARD:
-		return do_write(sio);
-	default:
-		return do_flush(sio);
+	case DISK_DISCARD: return do_write(sio);
+	default: return do_flush(sio);
 	}
 }
 

@@ -17,21 +17,21 @@
 #define SIM_DISKS_MAX 6
 
 /* X(name, does it last?): a fault that lasts leaves the disk's content wrong. */
-#define SIM_FAULTS(X) \
-	X(READ_EIO, false) \
-	X(WRITE_EIO, false)              /* written wholly, in part or not at all */ \
-	X(FLUSH_EIO, false)              /* and what was in the cache may be gone */ \
-	X(MISDIRECTED_READ, false) \
-	X(MISDIRECTED_WRITE, true) \
-	X(PHANTOM_WRITE, true)           /* reported done, never done */ \
-	X(LYING_FLUSH, true)             /* reported done, never done */ \
+#define SIM_FAULTS(X)                                                   \
+	X(READ_EIO, false)                                              \
+	X(WRITE_EIO, false) /* written wholly, in part or not at all */ \
+	X(FLUSH_EIO, false) /* and what was in the cache may be gone */ \
+	X(MISDIRECTED_READ, false)                                      \
+	X(MISDIRECTED_WRITE, true)                                      \
+	X(PHANTOM_WRITE, true) /* reported done, never done */          \
+	X(LYING_FLUSH, true)   /* reported done, never done */          \
 	X(BIT_ROT, true)
 
 enum sim_fault {
 #define X(name, lasts) FAULT_##name,
 	SIM_FAULTS(X)
 #undef X
-	FAULT_COUNT,
+		FAULT_COUNT,
 	FAULT_NONE = FAULT_COUNT,
 };
 
@@ -40,20 +40,20 @@ const char *sim_fault_name(enum sim_fault fault);
 struct sim_disk_opts {
 	uint64_t size_bytes;
 	uint32_t block_bytes;
-	uint64_t latency_ns;             /* typical, of one small I/O */
-	uint32_t slow_factor;            /* 1: normal */
-	uint32_t discard_way;            /* 0: ignored, 1: zeroes, 2: garbage */
-	bool check_stable;               /* memory of a write must not change in flight */
+	uint64_t latency_ns;  /* typical, of one small I/O */
+	uint32_t slow_factor; /* 1: normal */
+	uint32_t discard_way; /* 0: ignored, 1: zeroes, 2: garbage */
+	bool check_stable;    /* memory of a write must not change in flight */
 	uint32_t fault_per_mille[FAULT_COUNT];
 };
 
 /* What was written where: new pages, then the ones they replaced once the write is in the cache. */
 struct write_record {
-	struct list node;                /* sim_disk.cache */
+	struct list node; /* sim_disk.cache */
 	struct sim_disk *disk;
 	uint32_t refs, at, count;
 	uint64_t done_tick;
-	struct page *page[];             /* 2 * count, owned */
+	struct page *page[]; /* 2 * count, owned */
 };
 
 struct sim_disk {
@@ -61,13 +61,13 @@ struct sim_disk {
 	struct sim_disk_opts opts;
 	struct rng rng;
 	struct page_map map;
-	struct list cache;               /* write_record: done, not durable */
-	struct list pending;             /* sim_io in flight */
+	struct list cache;   /* write_record: done, not durable */
+	struct list pending; /* sim_io in flight */
 	bool faults_on;
-	bool attached;                   /* the engine has it open */
-	uint64_t faults[FAULT_COUNT];    /* injected */
-	uint64_t last_fault;             /* tick */
-	uint64_t writes;                 /* submitted, ever */
+	bool attached;                /* the engine has it open */
+	uint64_t faults[FAULT_COUNT]; /* injected */
+	uint64_t last_fault;          /* tick */
+	uint64_t writes;              /* submitted, ever */
 };
 
 void sim_disk_init(struct sim_disk *disk, uint32_t index, const struct sim_disk_opts *opts, uint64_t seed);
@@ -87,8 +87,8 @@ struct sim_io {
 	struct sim_disk *disk;
 	struct disk_io *io;
 	struct loop *loop;
-	struct write_record *record;     /* WRITE, DISCARD */
-	uint64_t number;                 /* tick of submission */
+	struct write_record *record; /* WRITE, DISCARD */
+	uint64_t number;             /* tick of submission */
 	enum sim_fault fault;
 };
 void sim_io_free(struct sim_io *sio);

@@ -14,11 +14,11 @@
 #define WALL_S_START 1700000000ull
 
 static struct {
-	struct rng schedule, engine;     /* what runs next; what the engine asks for */
+	struct rng schedule, engine; /* what runs next; what the engine asks for */
 	uint64_t now_ns, tick, made;
 	struct loop loops[SIM_LOOPS_MAX];
 	uint32_t loop_count;
-	struct sim_event **heap;         /* 0-based */
+	struct sim_event **heap; /* 0-based */
 	uint32_t events, event_cap;
 	uint64_t life_start_ns, steps, disk_events, crash_in;
 	bool crash;

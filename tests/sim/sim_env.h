@@ -22,11 +22,11 @@ struct sim_event {
 };
 
 enum env_end {
-	ENV_DONE,                        /* what was asked for is done */
-	ENV_CRASHED,                     /* the ordered crash has come */
-	ENV_FAILED,                      /* sim_fail was called */
-	ENV_IDLE,                        /* nothing will ever happen again */
-	ENV_ENDLESS,                     /* too many steps or too much virtual time */
+	ENV_DONE,    /* what was asked for is done */
+	ENV_CRASHED, /* the ordered crash has come */
+	ENV_FAILED,  /* sim_fail was called */
+	ENV_IDLE,    /* nothing will ever happen again */
+	ENV_ENDLESS, /* too many steps or too much virtual time */
 };
 
 /* Time zero, no life. */

@@ -23,7 +23,7 @@
 
 #define PIECE_MAGIC 0x7069656365212121ull
 #define PATTERN 0xa5
-#define PATTERN_BYTES_MAX 512            /* the start of a piece is enough to catch most, and cheap */
+#define PATTERN_BYTES_MAX 512 /* the start of a piece is enough to catch most, and cheap */
 
 struct piece {
 	struct list node;
@@ -114,7 +114,7 @@ void sim_mem_drop_all(void)
 
 	while ((node = mem.pieces.next) != &mem.pieces && piece_release(list_entry(node, struct piece, node)))
 		;
-	list_init(&mem.pieces);          /* after damage: the rest is lost */
+	list_init(&mem.pieces); /* after damage: the rest is lost */
 	mem.held = 0;
 	mem.fail_in = 0;
 }

@@ -13,9 +13,9 @@
 #define STAMP_BYTES 512u
 
 /* Special values in the place of a request's number. */
-#define STAMP_ZERO 0u                    /* all zeroes */
-#define STAMP_UNREADABLE UINT32_MAX      /* could not be read */
-#define STAMP_WRONG (UINT32_MAX - 1)     /* anything else */
+#define STAMP_ZERO 0u                /* all zeroes */
+#define STAMP_UNREADABLE UINT32_MAX  /* could not be read */
+#define STAMP_WRONG (UINT32_MAX - 1) /* anything else */
 
 void stamp_fill(void *sector, uint32_t volume, uint64_t at, uint32_t request);
 /* The request whose stamp for this place it is, STAMP_ZERO or STAMP_WRONG. */

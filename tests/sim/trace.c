@@ -17,7 +17,7 @@ struct trail_record {
 static struct {
 	bool verbose, failed;
 	uint64_t seed, hash, now_ns;
-	uint64_t count;                  /* records ever */
+	uint64_t count; /* records ever */
 	struct trail_record ring[TRAIL_RECORDS];
 	char failure[1024];
 } run;

@@ -10,33 +10,34 @@
 #include <stdint.h>
 
 /* X(name, format): the format takes four unsigned long long in order. */
-#define TRACE_KINDS(X) \
-	X(LIFE, "---- life %llu: %llu loops, %llu disks, crash in %llu disk events") \
-	X(CRASH, "---- crash (kind %llu) after %llu disk events of this life; unsettled writes %llu, outcomes to try %llu") \
-	X(OUTCOME, "---- outcome %llu: plan %llu, mask %#llx, depth %llu") \
-	X(DISK_READ, "disk %llu: read at %#llx, %llu bytes (I/O %llu)") \
-	X(DISK_WRITE, "disk %llu: write at %#llx, %llu bytes (I/O %llu)") \
-	X(DISK_FLUSH, "disk %llu: flush (at %#llx, %llu bytes, I/O %llu)") \
-	X(DISK_DISCARD, "disk %llu: discard at %#llx, %llu bytes (I/O %llu)") \
-	X(DISK_DONE, "disk %llu: I/O %llu done, error %llu, fault %llu") \
-	X(DISK_ROT, "disk %llu: bit rot in block at %#llx, sector %llu, way %llu") \
-	X(READ, "volume %llu: read %llu at sector %llu, %llu sectors") \
-	X(WRITE, "volume %llu: write %llu at sector %llu, %llu sectors") \
-	X(WRITE_FUA, "volume %llu: write %llu with FUA at sector %llu, %llu sectors") \
-	X(FLUSH, "volume %llu: flush %llu (at sector %llu, %llu sectors)") \
-	X(DISCARD, "volume %llu: discard %llu at sector %llu, %llu sectors") \
-	X(ZEROES, "volume %llu: write zeroes %llu at sector %llu, %llu sectors") \
-	X(DONE, "volume %llu: request %llu done, error %llu, tick %llu") \
-	X(MANAGE, "manage: operation %llu on volume %llu, argument %llu, allocation to fail %llu") \
-	X(MANAGED, "manage: operation %llu on volume %llu done, error %llu, tick %llu") \
-	X(CHECK, "check: volume %llu, %llu sectors, content hash %#llx, settled at %llu") \
+#define TRACE_KINDS(X)                                                                                               \
+	X(LIFE, "---- life %llu: %llu loops, %llu disks, crash in %llu disk events")                                 \
+	X(CRASH,                                                                                                     \
+	  "---- crash (kind %llu) after %llu disk events of this life; unsettled writes %llu, outcomes to try %llu") \
+	X(OUTCOME, "---- outcome %llu: plan %llu, mask %#llx, depth %llu")                                           \
+	X(DISK_READ, "disk %llu: read at %#llx, %llu bytes (I/O %llu)")                                              \
+	X(DISK_WRITE, "disk %llu: write at %#llx, %llu bytes (I/O %llu)")                                            \
+	X(DISK_FLUSH, "disk %llu: flush (at %#llx, %llu bytes, I/O %llu)")                                           \
+	X(DISK_DISCARD, "disk %llu: discard at %#llx, %llu bytes (I/O %llu)")                                        \
+	X(DISK_DONE, "disk %llu: I/O %llu done, error %llu, fault %llu")                                             \
+	X(DISK_ROT, "disk %llu: bit rot in block at %#llx, sector %llu, way %llu")                                   \
+	X(READ, "volume %llu: read %llu at sector %llu, %llu sectors")                                               \
+	X(WRITE, "volume %llu: write %llu at sector %llu, %llu sectors")                                             \
+	X(WRITE_FUA, "volume %llu: write %llu with FUA at sector %llu, %llu sectors")                                \
+	X(FLUSH, "volume %llu: flush %llu (at sector %llu, %llu sectors)")                                           \
+	X(DISCARD, "volume %llu: discard %llu at sector %llu, %llu sectors")                                         \
+	X(ZEROES, "volume %llu: write zeroes %llu at sector %llu, %llu sectors")                                     \
+	X(DONE, "volume %llu: request %llu done, error %llu, tick %llu")                                             \
+	X(MANAGE, "manage: operation %llu on volume %llu, argument %llu, allocation to fail %llu")                   \
+	X(MANAGED, "manage: operation %llu on volume %llu done, error %llu, tick %llu")                              \
+	X(CHECK, "check: volume %llu, %llu sectors, content hash %#llx, settled at %llu")                            \
 	X(STEP, "step %llu: %llu %llu %llu")
 
 enum trace_kind {
 #define X(name, format) TRACE_##name,
 	TRACE_KINDS(X)
 #undef X
-	TRACE_KIND_COUNT,
+		TRACE_KIND_COUNT,
 };
 
 /* Forgets everything; `verbose`: print while it happens. */

@@ -20,11 +20,11 @@ struct client;
 struct sim_volume {
 	char name[POOL_NAME_MAX + 1];
 	struct model_volume *model;
-	uint32_t *content;               /* examined: a stamp for each slot */
-	uint64_t size_found;             /* sectors */
-	struct volume *handle;           /* this life's, NULL: closed */
-	struct client *client;           /* this life's, NULL: none */
-	uint32_t left;                   /* requests still to make in this life, kept while there is no client */
+	uint32_t *content;     /* examined: a stamp for each slot */
+	uint64_t size_found;   /* sectors */
+	struct volume *handle; /* this life's, NULL: closed */
+	struct client *client; /* this life's, NULL: none */
+	uint32_t left;         /* requests still to make in this life, kept while there is no client */
 };
 
 enum manage_op {
@@ -39,21 +39,24 @@ enum manage_op {
 	MANAGE_LOOK,
 	MANAGE_REOPEN,
 	MANAGE_REIMPORT,
-	MANAGE_NONSENSE,                 /* requests that must be refused */
+	MANAGE_NONSENSE, /* requests that must be refused */
 };
 
 /* A management operation whose outcome is not known: under way, or failed. It has happened wholly or not at all. */
 struct pending {
 	enum manage_op op;
-	struct sim_volume *volume;       /* CREATE: the one to be, not yet in the directory */
-	char name[POOL_NAME_MAX + 1];    /* RENAME: new name */
-	uint64_t size_sectors;           /* RESIZE: new size */
+	struct sim_volume *volume;    /* CREATE: the one to be, not yet in the directory */
+	char name[POOL_NAME_MAX + 1]; /* RENAME: new name */
+	uint64_t size_sectors;        /* RESIZE: new size */
 };
 
 /* X(name): of a run over many seeds. */
-#define SIM_COUNTS(X) \
-	X(seeds) X(failures) X(twice) X(crashes) X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) \
-	X(errors) X(lost) X(parks) X(memory_failures)
+#define SIM_COUNTS(X)                                                                                                \
+	X(seeds)                                                                                                     \
+	X(failures)                                                                                                  \
+	X(twice)                                                                                                     \
+	X(crashes) X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) \
+		X(memory_failures)
 
 struct counts {
 #define X(name) uint64_t name;
@@ -64,41 +67,41 @@ struct counts {
 struct world {
 	struct sim_config config;
 	struct counts *counts;
-	struct rng rng;                  /* of the load and of crashes */
+	struct rng rng; /* of the load and of crashes */
 	struct sim_disk disk[SIM_DISKS_MAX];
-	uint32_t disks;                  /* that the pool has, as far as is known */
-	bool pool_exists;                /* pool_create has returned once */
+	uint32_t disks;   /* that the pool has, as far as is known */
+	bool pool_exists; /* pool_create has returned once */
 	struct model model;
 	struct sim_volume *volume[SIM_VOLUMES_MAX];
 	uint32_t volumes;
-	uint32_t names;                  /* handed out */
+	uint32_t names; /* handed out */
 	struct pending pending;
-	enum model_after after;          /* what the present opening comes after */
-	bool examined;                   /* ... and whether that has been settled */
-	bool exhausted;                  /* all outcomes of one crash have been tried */
-	bool damaged;                    /* lasting damage was done */
-	bool finished;                   /* the last life came to its end */
-	bool lost;                       /* damaged so that it rightly refuses to be opened */
+	enum model_after after; /* what the present opening comes after */
+	bool examined;          /* ... and whether that has been settled */
+	bool exhausted;         /* all outcomes of one crash have been tried */
+	bool damaged;           /* lasting damage was done */
+	bool finished;          /* the last life came to its end */
+	bool lost;              /* damaged so that it rightly refuses to be opened */
 
 	/* of this life */
 	uint32_t life;
 	bool probe;
 	bool life_done;
-	bool life_worked;                /* it got as far as its work */
-	bool memory_failed;              /* an allocation was made to fail */
-	bool manage_stopped;             /* an operation's outcome is open: no further ones */
+	bool life_worked;    /* it got as far as its work */
+	bool memory_failed;  /* an allocation was made to fail */
+	bool manage_stopped; /* an operation's outcome is open: no further ones */
 	struct pool *pool;
 	struct volumes *vols;
-	uint64_t life_faults[FAULT_COUNT];   /* all disks' counts when it began */
-	uint32_t found;                  /* volumes in the directory, while it is read */
+	uint64_t life_faults[FAULT_COUNT]; /* all disks' counts when it began */
+	uint32_t found;                    /* volumes in the directory, while it is read */
 	struct volume_info found_info[SIM_VOLUMES_MAX + 2];
-	uint64_t wait_since_ns, wait_answered, wait_ns;  /* manager's patience */
+	uint64_t wait_since_ns, wait_answered, wait_ns; /* manager's patience */
 	bool relieved;
 };
 
 /* --- life.c --- */
 
-void life_fiber(void *arg);              /* arg: struct world */
+void life_fiber(void *arg); /* arg: struct world */
 /* Opens pool, directory and volumes, whatever it takes. False: failed, or lost for a good reason. */
 bool life_open(struct world *w);
 void life_close(struct world *w);

@@ -67,7 +67,11 @@ static void request(struct rig *rig, enum vio_op op, uint64_t off, uint64_t len)
 {
 	static uint8_t data[VIO_BYTES_MAX];
 	struct iovec iov = { data, len };
-	struct request r = { .vio = { .op = op, .off_bytes = off, .len_bytes = len, .iov = &iov, .iov_count = 1,
+	struct request r = { .vio = { .op = op,
+				      .off_bytes = off,
+				      .len_bytes = len,
+				      .iov = &iov,
+				      .iov_count = 1,
 				      .done = request_done },
 			     .fiber = fiber_self() };
 

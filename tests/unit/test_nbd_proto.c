@@ -14,17 +14,17 @@ static const struct nbd_terms simple = { .size_bytes = SIZE };
 
 /* ---- requests ---- */
 
-static int judge(const struct nbd_terms *terms, uint16_t type, uint16_t flags, uint64_t off, uint32_t len)
+static int judge(const struct nbd_terms *terms, uint32_t type, uint16_t flags, uint64_t off, uint32_t len)
 {
-	struct nbd_call call = { .type = type, .flags = flags, .off_bytes = off, .len_bytes = len };
+	struct nbd_call call = { .type = (uint16_t)type, .flags = flags, .off_bytes = off, .len_bytes = len };
 
 	return nbd_call_validate(&call, terms);
 }
 
 static void decodes_a_request(void **state)
 {
-	static const uint8_t wire[28] = { 0x25, 0x60, 0x95, 0x13, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 7, 8,
-					  0,	0,    0,    1,	  0, 0, 2, 0, 0, 1, 0, 0 };
+	static const uint8_t wire[28] = { 0x25, 0x60, 0x95, 0x13, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6,
+					  7,    8,    0,    0,    0, 1, 0, 0, 2, 0, 0, 1, 0, 0 };
 	struct nbd_call call;
 
 	assert_true(nbd_request_decode((const struct nbd_request *)wire, &call));
@@ -45,7 +45,7 @@ static void a_wrong_magic_is_no_request(void **state)
 
 static void accepts_what_is_in_range(void **state)
 {
-	for (uint16_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
+	for (uint32_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
 		if (type == NBD_CMD_DISC || type == NBD_CMD_FLUSH)
 			continue;
 		assert_int_equal(judge(&writable, type, 0, 0, 512), 0);
@@ -60,7 +60,7 @@ static void refuses_what_is_out_of_range(void **state)
 	static const struct {
 		uint64_t off;
 		uint32_t len;
-	} bad[] = { { SIZE, 512 }, { SIZE - 512, 1024 }, { UINT64_MAX - 511, 512 }, { UINT64_MAX - 511, 1024 },
+	} bad[] = { { SIZE, 512 },       { SIZE - 512, 1024 }, { UINT64_MAX - 511, 512 }, { UINT64_MAX - 511, 1024 },
 		    { 1ull << 63, 512 }, { 0, 0xfffffe00 } };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -111,7 +111,7 @@ static void refuses_changes_of_a_read_only_export(void **state)
 
 static void refuses_flags_a_command_does_not_have(void **state)
 {
-	for (uint16_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
+	for (uint32_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++) {
 		uint32_t len = type == NBD_CMD_FLUSH ? 0 : 512;
 
 		if (type == NBD_CMD_DISC)
@@ -167,18 +167,9 @@ static void maps_every_errno_to_one_of_the_protocol(void **state)
 	static const struct {
 		int res;
 		uint32_t error;
-	} known[] = { { 0, 0 },
-		      { -EPERM, 1 },
-		      { -EROFS, 1 },
-		      { -EIO, 5 },
-		      { -ENOMEM, 12 },
-		      { -EINVAL, 22 },
-		      { -ENOSPC, 28 },
-		      { -EDQUOT, 28 },
-		      { -EFBIG, 28 },
-		      { -EOVERFLOW, 75 },
-		      { -EOPNOTSUPP, 95 },
-		      { -ESHUTDOWN, 108 },
+	} known[] = { { 0, 0 },        { -EPERM, 1 },      { -EROFS, 1 },       { -EIO, 5 },
+		      { -ENOMEM, 12 }, { -EINVAL, 22 },    { -ENOSPC, 28 },     { -EDQUOT, 28 },
+		      { -EFBIG, 28 },  { -EOVERFLOW, 75 }, { -EOPNOTSUPP, 95 }, { -ESHUTDOWN, 108 },
 		      { -ENOTCONN, 5 } };
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
@@ -189,7 +180,10 @@ static void maps_every_errno_to_one_of_the_protocol(void **state)
 
 static void describes_a_request(void **state)
 {
-	struct nbd_call call = { .type = NBD_CMD_WRITE, .off_bytes = UINT64_MAX, .len_bytes = UINT32_MAX, .flags = UINT16_MAX,
+	struct nbd_call call = { .type = NBD_CMD_WRITE,
+				 .off_bytes = UINT64_MAX,
+				 .len_bytes = UINT32_MAX,
+				 .flags = UINT16_MAX,
 				 .cookie = UINT64_MAX };
 	char buf[NBD_CALL_TEXT_BYTES];
 
