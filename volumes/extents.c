@@ -1,6 +1,6 @@
 /* Which parts of a range are mapped: see volume_extents in volume.h.
  *
- * At each place the newest layer that knows of it decides: the overlay that takes changes, the overlay being merged, the
+ * At each place the newest layer that knows of it decides: the overlays from the newest on, then the
  * tree. A layer tells how far what it says holds, and no layer is believed beyond the point where a newer one begins to
  * know something. So a hole is passed in one step, however large it is, and mapped blocks leaf by leaf.
  *
@@ -56,12 +56,11 @@ static int tree_run(struct volume_state *vol, uint64_t lba, uint64_t max, struct
 /* One step: how `lba` is mapped, and how many blocks from there on, at most `max`, surely are alike. */
 static int step(struct volume_state *vol, uint64_t lba, uint64_t max, struct run *run)
 {
-	if (overlay_run(&vol->overlay[vol->active], lba, max, run))
-		return 0;
-	max = run->blocks;
-	if (vol->merging && overlay_run(&vol->overlay[!vol->active], lba, max, run))
-		return 0;
-	max = run->blocks;
+	for (uint32_t i = vol->layers; i > 0; i--) {
+		if (overlay_run(&vol->layer[i - 1]->changes, lba, max, run))
+			return 0;
+		max = run->blocks;
+	}
 	return tree_run(vol, lba, max, run);
 }
 

@@ -152,17 +152,6 @@ static uint32_t cursor_slice(struct cursor *c, size_t len, struct iovec *out, ui
 
 /* --- look-up ---------------------------------------------------------------------------------------------- */
 
-int volume_lookup(struct volume_state *vol, uint64_t lba, uint32_t n, struct mapping *map, bool wait)
-{
-	for (uint32_t i = 0; i < n; i++)
-		map[i].segno = SEGNO_UNKNOWN;
-	if (overlay_lookup(&vol->overlay[vol->active], lba, n, map) == 0)
-		return 0;
-	if (vol->merging && overlay_lookup(&vol->overlay[!vol->active], lba, n, map) == 0)
-		return 0;
-	return map_lookup(vol, lba, n, map, wait);
-}
-
 static bool same_mapping(const struct mapping *a, const struct mapping *b)
 {
 	if (mapping_is_hole(a) || mapping_is_hole(b))
@@ -507,7 +496,7 @@ static int append_block(struct batch *b, struct volume_state *vol, uint64_t lba,
 		cursor_read(cur, to, BLOCK_BYTES);
 	m.crc = crc32c(0, to, BLOCK_BYTES);
 	batch_set_crc(b, m.crc);
-	return overlay_put_block(&vol->overlay[vol->active], lba, &m);
+	return volume_map_block(vol, lba, &m);
 }
 
 static int append_data(struct batch *b, const struct vio *vio, const struct edges *edges)
@@ -554,18 +543,16 @@ static int append_hole(struct batch *b, const struct vio *vio, const struct edge
 		rc[0] = append_edge(b, vol, vio->off_bytes >> BLOCK_SHIFT, edges->head);
 	if (last > first) {
 		batch_add_extent(b, BATCH_HOLE, vol->number, first, last - first);
-		rc[1] = overlay_put_hole(&vol->overlay[vol->active], first, last - first);
+		rc[1] = volume_map_hole(vol, first, last - first);
 	}
 	if (edges->tail)
 		rc[2] = append_edge(b, vol, end >> BLOCK_SHIFT, edges->tail);
 	return rc[0] < 0 ? rc[0] : rc[1] < 0 ? rc[1] : rc[2]; /* but the batch has all of the request */
 }
 
-static bool overlay_full(const struct volume_state *vol)
+static bool too_many_changes(const struct lineage *lin)
 {
-	const struct volumes_opts *opts = volumes_options(vol->vols);
-
-	return vol->overlay[vol->active].items.count >= 2 * opts->overlay_entries_max;
+	return lin->changes >= 2 * volumes_options(lin->vols)->overlay_entries_max;
 }
 
 /* 0: appended, the batch completes the vio. -EAGAIN: no room now. Other: refused. */
@@ -579,9 +566,11 @@ static int append(struct vio *vio, const struct edges *edges)
 
 	if (!in_range(vol, vio))
 		return -EINVAL;
+	if (!volume_is_writable(vol))
+		return -EROFS;
 	if (vol->lin->failed || vol->lin->closing)
 		return vol->lin->failed ? vol->lin->failed : -EIO;
-	if (overlay_full(vol)) {
+	if (too_many_changes(vol->lin)) {
 		checkpoint_start(vol->lin);
 		return -EAGAIN;
 	}

@@ -91,6 +91,10 @@ static int put_volume(struct volumes *vols, const struct volume_state *vol, cons
 		.size_bytes = le64_of(size_bytes),
 		.created_s = le64_of(vol->created_s),
 		.flags = le32_of(flags),
+		.of = le32_of(vol->of),
+		.origin = le32_of(vol->origin),
+		.fork_birth = le32_of(vol->fork_birth),
+		.fork_seq = le64_of(vol->fork_seq),
 	};
 	struct cat_txn txn;
 	int rc;
@@ -329,6 +333,7 @@ static int load_map_root(struct volumes *vols, struct volume_state *vol)
 	const struct cat_obj *obj = catalog_get(pool_catalog(vols->pool), CAT_MAP, vol->id);
 	const struct map_root_format *r;
 
+	vol->fresh = !obj;
 	if (!obj)
 		return 0;
 	r = obj->data;
@@ -542,10 +547,12 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 {
 	struct policy policy = opts->policy.k ? opts->policy : (struct policy){ 1, 0 };
 	struct volume_format vf = { .version = le32_of(1), .size_bytes = le64_of(size_bytes),
-				    .created_s = le64_of(vols->loop->ops->wall_s(vols->loop)) };
+				    .created_s = le64_of(vols->loop->ops->wall_s(vols->loop)),
+				    .origin = le32_of(NUMBER_NONE) };
 	struct lineage_format lf = { .version = le32_of(1), .k = policy.k, .m = policy.m, .seq = le64_of(1),
 				     .head_index = le32_of(UINT32_MAX), .birth = le32_of(1),
-				     .live = { .segno = le32_of(SEGNO_NONE) } };
+				     .live = { .segno = le32_of(SEGNO_NONE) },
+				     .refs = { .segno = le32_of(SEGNO_NONE) } };
 	struct volume_state *vol;
 	struct lineage *lin;
 	int rc = lineage_alloc(vols, vols->pool, choose_home(vols), pool_new_id(vols->pool), policy, &lin);
@@ -555,6 +562,8 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	vf.lineage = le64_of(lin->id);
 	memcpy(vf.name, opts->name, strlen(opts->name));
 	vol = lineage_add_volume(lin, pool_new_id(vols->pool), &vf);
+	if (vol)
+		vol->fresh = true;
 	if (vol)
 		start_lineage(lin, &lf); /* first all that needs memory */
 	rc = vol ? lin->failed : -ENOMEM;
@@ -748,8 +757,9 @@ static int info_on_home(void *arg)
 	struct volume_info *info = call->info;
 
 	info->size_bytes = vol->size_bytes;
-	info->mapped_blocks = vol->mapped_blocks + vol->overlay[0].items.count - vol->overlay[0].holes +
-			      vol->overlay[1].items.count - vol->overlay[1].holes;
+	info->mapped_blocks = vol->mapped_blocks;
+	for (uint32_t i = 0; i < vol->layers; i++)
+		info->mapped_blocks += vol->layer[i]->changes.items.count - vol->layer[i]->changes.holes;
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
 		info->segments += lin->segs[i] != NULL;
 	info->parked = lin->nospace && !list_empty(&lin->wait_writes);
@@ -776,7 +786,8 @@ static int settle_on_home(void *arg)
 	list_for_each(node, &lin->volumes) {
 		const struct volume_state *vol = list_entry(node, struct volume_state, node);
 
-		holes += vol->overlay[0].holes + vol->overlay[1].holes;
+		for (uint32_t i = 0; i < vol->layers; i++)
+			holes += vol->layer[i]->changes.holes;
 	}
 	return holes > 0 ? checkpoint_run(lin) : 0;
 }
