@@ -387,6 +387,10 @@ int map_step(struct volume_state *vol, uint32_t *nodes, uint64_t *end);
 int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const struct node_ptr *ptr, bool *refers);
 /* The next merge rewrites the nodes on the way to key. 0 or -ENOMEM. */
 int map_touch(struct volume_state *vol, uint64_t key);
+int layer_touch(struct layer *layer, uint64_t key);
+/* Calls fn for each node of the tree, parents first, and (level -1) for each block that leaves refer to. Fiber. */
+typedef int map_walk_fn(void *arg, uint64_t key, int level, const struct node_ptr *ptr);
+int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg);
 /* Reads a block of the meta stream, checked against its CRC32C. Fiber. */
 int meta_read(struct lineage *lin, const struct node_ptr *ptr, void *buf);
 /* Appends a block to the meta stream. Fiber. */

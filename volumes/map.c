@@ -511,18 +511,10 @@ static int by_key(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-int map_touch(struct volume_state *vol, uint64_t key)
+int layer_touch(struct layer *layer, uint64_t key)
 {
-	struct layer *top = layer_top(vol);
-	struct touch_list *t;
+	struct touch_list *t = &layer->touch;
 
-	if (!top) {                      /* a snapshot */
-		top = layer_new();
-		if (!top)
-			return -ENOMEM;
-		layer_push(vol, top);
-	}
-	t = &top->touch;
 	if (t->count == t->cap) {
 		uint32_t cap = t->cap ? 2 * t->cap : 256;
 		uint64_t *keys = mem_alloc(cap * sizeof(*keys));
@@ -537,6 +529,47 @@ int map_touch(struct volume_state *vol, uint64_t key)
 	}
 	t->key[t->count++] = key;
 	return 0;
+}
+
+int map_touch(struct volume_state *vol, uint64_t key)
+{
+	struct layer *top = layer_top(vol);
+
+	if (!top) {                      /* a snapshot */
+		top = layer_new();
+		if (!top)
+			return -ENOMEM;
+		layer_push(vol, top);
+	}
+	return layer_touch(top, key);
+}
+
+static int walk_node(struct volume_state *vol, const struct node_want *want, map_walk_fn *fn, void *arg)
+{
+	struct cache_entry *e = NULL;
+	int rc = fn(arg, want->lo, (int)want->level, &want->ptr);
+
+	if (rc == 0)
+		rc = node_get(vol, want, true, &e);
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 0; i < le16_get(e->node->count) && rc == 0; i++) {
+		struct node_want child = child_want(e->node, want, i);
+
+		if (want->level > 0)
+			rc = walk_node(vol, &child, fn, arg);
+		else
+			rc = fn(arg, le64_get(e->node->entry[i].key), -1, &child.ptr);
+	}
+	nodecache_unpin(e);
+	return rc;
+}
+
+int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg)
+{
+	struct node_want want = root_want(&vol->root);
+
+	return vol->root.height == 0 ? 0 : walk_node(vol, &want, fn, arg);
 }
 
 int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const struct node_ptr *ptr, bool *refers)

@@ -222,11 +222,33 @@ int refs_count(struct lineage *lin, uint32_t segno, uint32_t index, uint32_t *co
 
 /* --- with the checkpoint ---------------------------------------------------------------------------------------- */
 
+/* Notes the page or node for rewriting if it lies in a segment that the cleaner empties. */
+static int evacuate_block(void *arg, uint64_t key, int level, const struct node_ptr *ptr)
+{
+	struct lineage *lin = arg;
+	const struct lseg *lseg = lseg_get(lin, ptr->segno);
+	uint32_t per_segment = pages_per_segment(lin);
+	struct ref_page *page;
+	int rc;
+
+	if (!lseg || !lseg->cleaned)
+		return 0;
+	if (level >= 0)
+		return layer_touch(lin->refs.written, key);
+	rc = find_count(lin, (uint32_t)(key / per_segment), (uint32_t)(key % per_segment) * REFS_PER_PAGE, &page);
+	if (rc == 0)
+		page->dirty = true;
+	return rc;
+}
+
 int refs_settle(struct lineage *lin)
 {
 	struct refs *refs = &lin->refs;
 	int64_t pages;
-	int rc = write_pages(lin);
+	int rc = lin->cleaning ? map_walk(refs->map, evacuate_block, lin) : 0;
+
+	if (rc == 0)
+		rc = write_pages(lin);
 
 	refs->map->new_root = refs->map->root;
 	if (rc == 0 && !layer_is_empty(refs->written))
@@ -244,4 +266,5 @@ void refs_abandon(struct lineage *lin)
 {
 	drop_pages(&lin->refs);
 	overlay_release(&lin->refs.written->changes);
+	lin->refs.written->touch.count = 0;
 }
