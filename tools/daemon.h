@@ -99,7 +99,7 @@ uint32_t daemon_count_down(const struct daemon *daemon);
 /* --- names and finding ------------------------------------------------------------------------------------ */
 
 struct volume_path {
-	char pool[POOL_NAME_MAX + 1], volume[POOL_NAME_MAX + 1];
+	char pool[POOL_NAME_MAX + 1], volume[VOLUME_NAME_BYTES];
 };
 /* "POOL/VOLUME". -EINVAL. */
 int daemon_name_split(const char *name, struct volume_path *path, struct err *err) __attribute__((warn_unused_result));

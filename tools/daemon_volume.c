@@ -80,7 +80,7 @@ static int delete_unless_exported(const struct target *target, const char *name,
 	if (daemon_export_count(target->pool, info.id, &exp) > 0)
 		return err_set(err, -EBUSY, "volume '%s' is exported on '%.150s'; remove the export first", name,
 			       exp->record->address);
-	return volume_delete(target->pool->volumes, target->path.volume, err);
+	return volume_delete(target->pool->volumes, target->path.volume, false, err);
 }
 
 int daemon_volume_delete(struct daemon *daemon, const char *name, struct err *err)
@@ -142,7 +142,7 @@ static int rename_to(struct daemon *daemon, const struct target *target, const c
 
 int daemon_volume_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
 {
-	char volume[POOL_NAME_MAX + 1];
+	char volume[VOLUME_NAME_BYTES];
 	struct target target;
 	int ret = target_begin(&target, daemon, name, err);
 

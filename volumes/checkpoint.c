@@ -20,6 +20,7 @@
 #define RETRY_NS (100ull * 1000 * 1000)
 /* Of images that go, a checkpoint. */
 #define RECLAIM_NODES 4096u
+#define UNIQUE_STEPS 1024u
 
 static struct log_point log_point_now(const struct stream *st)
 {
@@ -522,5 +523,47 @@ int checkpoint_run(struct lineage *lin)
 	lin->checkpointing = false;
 	waitq_wake_all(&lin->checkpoint_done);
 	lineage_drain_soon(lin);
+	return rc;
+}
+
+/* --- what an image holds alone ------------------------------------------------------------------------------------ */
+
+struct unique {
+	struct lineage *lin;
+	uint64_t blocks;
+	uint32_t steps;
+};
+
+static int count_unique(void *arg, uint64_t key, int level, const struct node_ptr *ptr)
+{
+	struct unique *u = arg;
+	uint32_t refs;
+	int rc = refs_count(u->lin, ptr->segno, ptr->index, &refs);
+
+	(void)key;
+	if (rc < 0 || refs > 1)
+		return rc < 0 ? rc : 1;
+	u->blocks += level < 0;
+	if (++u->steps % UNIQUE_STEPS == 0)
+		fiber_yield();
+	return 0;
+}
+
+/* Counts are stable between checkpoints only, so this keeps them off. */
+int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks)
+{
+	struct unique u = { .lin = vol->lin };
+	int rc = checkpoint_run(vol->lin);
+
+	while (vol->lin->checkpointing)
+		waitq_wait(&vol->lin->checkpoint_done);
+	if (rc < 0)
+		return rc;
+	vol->lin->checkpointing = true;
+	rc = vol->fresh ? 0 : map_walk(vol, count_unique, &u);
+	refs_abandon(vol->lin);
+	vol->lin->checkpointing = false;
+	waitq_wake_all(&vol->lin->checkpoint_done);
+	*blocks = u.blocks;
 	return rc;
 }

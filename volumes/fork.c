@@ -18,23 +18,35 @@ static bool has_room(const struct volume_state *origin)
 	return origin->layers + 3 <= LAYERS_MAX;
 }
 
+int fork_wait_room(struct volume_state *origin)
+{
+	struct lineage *lin = origin->lin;
+
+	while (!has_room(origin)) {
+		if (lin->failed || lin->closing)
+			return lin->failed ? lin->failed : -EIO;
+		checkpoint_start(lin);
+		waitq_wait(&lin->room);
+	}
+	return 0;
+}
+
 /* Until the origin may have another layer and the log is between two batches. */
 static int wait_ready(struct volume_state *origin)
 {
 	struct lineage *lin = origin->lin;
 	struct stream *st = &lin->stream[STREAM_DATA];
+	int rc;
 
-	while (!lin->failed && !lin->closing) {
-		if (!has_room(origin))
-			checkpoint_start(lin);
-		if (!has_room(origin) || st->relocating)
+	while ((rc = fork_wait_room(origin)) == 0 && !lin->failed) {
+		if (st->relocating)
 			waitq_wait(&lin->room);
 		else if (st->open && st->open->extents > 0)
 			stream_push(st);
 		else
 			return 0;
 	}
-	return lin->failed ? lin->failed : -EIO;
+	return rc < 0 ? rc : lin->failed;
 }
 
 static void push_if(struct volume_state *vol, struct layer *layer)
@@ -122,6 +134,93 @@ void fork_done(struct volume_state *image, bool committed)
 	} else {
 		lin->images--;
 		volume_state_free(image);
+	}
+	lineage_drain_soon(lin);
+}
+
+/* --- rollback ----------------------------------------------------------------------------------------------------- */
+
+/* Its tree is all there is to it. */
+static bool is_settled(const struct volume_state *vol)
+{
+	for (uint32_t i = 0; i < vol->layers; i++) {
+		if (!layer_is_empty(vol->layer[i]))
+			return false;
+	}
+	return !vol->fresh && !vol->joined;
+}
+
+static int settle(struct volume_state *vol, const struct volume_state *snapshot)
+{
+	struct lineage *lin = vol->lin;
+	int rc = 0;
+
+	while (rc == 0 && (lin->checkpointing || lin->frozen || !is_settled(vol) || !is_settled(snapshot)))
+		rc = checkpoint_run(lin);
+	return rc;
+}
+
+/* Takes the volume's tree over. */
+static struct volume_state *make_old(const struct volume_state *vol, uint64_t id)
+{
+	struct volume_format f = { .number = le32_of((uint32_t)id), .size_bytes = le64_of(vol->size_bytes),
+				   .created_s = le64_of(vol->created_s), .flags = le32_of(vol->flags | VOLUME_DELETED),
+				   .origin = le32_of(vol->origin), .fork_birth = le32_of(vol->fork_birth),
+				   .fork_seq = le64_of(vol->fork_seq) };
+	struct volume_state *old = volume_state_new(vol->lin, id, &f);
+
+	if (!old)
+		return NULL;
+	old->root = vol->root;
+	old->mapped_blocks = vol->mapped_blocks;
+	return old;
+}
+
+int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot, uint64_t old_id, struct volume_state **out)
+{
+	struct lineage *lin = vol->lin;
+	struct stream *st = &lin->stream[STREAM_DATA];
+	struct volume_state *old;
+	int rc = settle(vol, snapshot);
+
+	if (rc < 0)
+		return rc;
+	old = make_old(vol, old_id);
+	if (!old)
+		return -ENOMEM;
+	lin->forking++;
+	lin->images++;
+	list_push_back(&lin->volumes, &old->node);
+	vol->origin = snapshot->number;
+	vol->fork_seq = st->open ? st->open->seq : st->next_seq;
+	vol->fork_birth = lin->birth++;
+	vol->root = snapshot->root;
+	vol->mapped_blocks = snapshot->mapped_blocks;
+	vol->flags = snapshot->flags & VOLUME_TRIM_PENDING;
+	vol->fresh = true;
+	vol->size_bytes = snapshot->size_bytes;
+	*out = old;
+	return fork_sync(vol);
+}
+
+void rollback_end(struct volume_state *vol, struct volume_state *old, bool committed)
+{
+	struct lineage *lin = vol->lin;
+
+	lin->forking--;
+	if (committed) {
+		checkpoint_start(lin);
+	} else {
+		vol->origin = old->origin;
+		vol->fork_seq = old->fork_seq;
+		vol->fork_birth = old->fork_birth;
+		vol->root = old->root;
+		vol->mapped_blocks = old->mapped_blocks;
+		vol->flags = old->flags & ~VOLUME_DELETED;
+		vol->size_bytes = old->size_bytes;
+		vol->fresh = false;
+		lin->images--;
+		volume_state_free(old);
 	}
 	lineage_drain_soon(lin);
 }

@@ -234,6 +234,7 @@ struct lineage {
 	_Atomic bool squeeze_queued;
 	struct timer quiet_timer;        /* runs from the first change after a checkpoint */
 	bool frozen;                     /* layers are frozen as of log_point, and not yet merged */
+	uint32_t held;                   /* nothing is appended: forks of several lineages at one instant */
 	uint32_t forking;                /* forks not yet committed: no freeze meanwhile */
 	uint32_t log_birth;              /* at log_point */
 	uint64_t changes;                /* in layers, since the last freeze */
@@ -388,7 +389,8 @@ int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const 
 /* The next merge rewrites the nodes on the way to key. 0 or -ENOMEM. */
 int map_touch(struct volume_state *vol, uint64_t key);
 int layer_touch(struct layer *layer, uint64_t key);
-/* Calls fn for each node of the tree, parents first, and (level -1) for each block that leaves refer to. Fiber. */
+/* Calls fn for each node of the tree, parents first, and (level -1) for each block that leaves refer to. Where it returns a
+ * positive number, what is below is left out; an error ends the walk. Fiber. */
 typedef int map_walk_fn(void *arg, uint64_t key, int level, const struct node_ptr *ptr);
 int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg);
 /* Reads a block of the meta stream, checked against its CRC32C. Fiber. */
@@ -413,6 +415,8 @@ void checkpoint_later(struct lineage *lin);
 void checkpoint_init(struct lineage *lin);
 /* Makes one and waits. Fiber. */
 int checkpoint_run(struct lineage *lin);
+/* Blocks that only this image refers to, as of the last checkpoint. Fiber. */
+int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks);
 /* --- recover.c -------------------------------------------------------------------------------------------- */
 
 /* Loads liveness, replays the log, seals its end. Fiber of the home loop. `segments` are all the lineage has. */
@@ -425,9 +429,15 @@ int lineage_recover(struct lineage *lin, const struct lineage_format *f, const s
  * be in flight. Then all batches before its fork_seq must be durable, and the image be committed, before fork_done says
  * how it went; no checkpoint begins meanwhile. -ENOMEM, -EMLINK: too many images, or the lineage's error. Fiber. */
 int fork_image(struct volume_state *origin, uint64_t id, const struct volume_format *f, struct volume_state **out);
+/* Waits until fork_image need not wait for a checkpoint. Fiber. */
+int fork_wait_room(struct volume_state *origin);
 /* Makes durable what the image holds. Fiber. */
 int fork_sync(struct volume_state *image);
 void fork_done(struct volume_state *image, bool committed);
+/* The volume, of which nothing is in flight, gets what the snapshot holds; *old, a new image that goes, gets what it held. To be
+ * made durable likewise, and ended in any case where *old is set. Fiber. */
+int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot, uint64_t old_id, struct volume_state **old);
+void rollback_end(struct volume_state *vol, struct volume_state *old, bool committed);
 
 /* Recovery: the fresh images, in the order of their forks. */
 struct fork_list {

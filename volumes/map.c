@@ -551,9 +551,9 @@ static int walk_node(struct volume_state *vol, const struct node_want *want, map
 
 	if (rc == 0)
 		rc = node_get(vol, want, true, &e);
-	if (rc < 0)
-		return rc;
-	for (uint32_t i = 0; i < le16_get(e->node->count) && rc == 0; i++) {
+	else
+		return rc < 0 ? rc : 0;
+	for (uint32_t i = 0; rc >= 0 && i < le16_get(e->node->count); i++) {
 		struct node_want child = child_want(e->node, want, i);
 
 		if (want->level > 0)
@@ -561,8 +561,9 @@ static int walk_node(struct volume_state *vol, const struct node_want *want, map
 		else
 			rc = fn(arg, le64_get(e->node->entry[i].key), -1, &child.ptr);
 	}
-	nodecache_unpin(e);
-	return rc;
+	if (e)
+		nodecache_unpin(e);
+	return rc < 0 ? rc : 0;
 }
 
 int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg)

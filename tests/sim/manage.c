@@ -235,7 +235,7 @@ bool manage_delete(struct world *w, struct sim_volume *sv)
 	if (!close_volume(w, sv))
 		return false;
 	since = begin(w, MANAGE_DELETE, sv, 0);
-	if (!end(w, volume_delete(w->vols, sv->name, &err), since, &err))
+	if (!end(w, volume_delete(w->vols, sv->name, false, &err), since, &err))
 		return false;
 	world_remove(w, sv);
 	return true;
@@ -345,12 +345,12 @@ static void nonsense(struct world *w, struct sim_volume *sv)
 		expect_error(volume_create(w->vols, &opts, &err), -EEXIST, &err, "a second volume of the same name");
 		break;
 	case 1:
-		expect_error(volume_delete(w->vols, "nobody", &err), -ENOENT, &err,
+		expect_error(volume_delete(w->vols, "nobody", false, &err), -ENOENT, &err,
 			     "delete of a volume that does not exist");
 		break;
 	case 2:
 		if (sv->handle)
-			expect_error(volume_delete(w->vols, sv->name, &err), -EBUSY, &err, "delete of an open volume");
+			expect_error(volume_delete(w->vols, sv->name, false, &err), -EBUSY, &err, "delete of an open volume");
 		break;
 	case 3:
 		opts.name = "-x";

@@ -171,7 +171,7 @@ static void overwrite_many_times(void *arg)
 	assert_true(before.zones_free - after.zones_free <= 4); /* open segments and those granted ahead */
 	check_all(rig);
 	volume_close(rig->vol);
-	assert_int_equal(volume_delete(rig->vols, "web0", &err), 0);
+	assert_int_equal(volume_delete(rig->vols, "web0", false, &err), 0);
 	pool_get_info(rig->pool, &after);
 	assert_int_equal(after.zones_free, before.zones_free);
 	volumes_close(rig->vols);
