@@ -180,14 +180,18 @@ int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot
 {
 	struct lineage *lin = vol->lin;
 	struct stream *st = &lin->stream[STREAM_DATA];
+	struct layer *top = layer_new();
 	struct volume_state *old;
-	int rc = settle(vol, snapshot);
+	int rc = top ? settle(vol, snapshot) : -ENOMEM;
 
-	if (rc < 0)
-		return rc;
-	old = make_old(vol, old_id);
-	if (!old)
-		return -ENOMEM;
+	old = rc == 0 ? make_old(vol, old_id) : NULL;
+	if (!old) {
+		if (top)
+			layer_put(top);
+		return rc < 0 ? rc : -ENOMEM;
+	}
+	layers_release(vol);             /* empty ones, which others may have on top of the old tree */
+	layer_push(vol, top);
 	lin->forking++;
 	lin->images++;
 	list_push_back(&lin->volumes, &old->node);
