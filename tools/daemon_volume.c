@@ -36,6 +36,16 @@ static int get_info(const struct target *target, struct volume_info *info, struc
 	return volume_get_info(target->pool->volumes, target->path.volume, info, err);
 }
 
+/* What was asked for has been rounded up. */
+static void log_size(const struct target *target, const char *done)
+{
+	struct volume_info info;
+
+	if (get_info(target, &info, NULL) == 0)
+		log_info("volume '%s/%s' %s: %llu bytes", target->path.pool, info.name, done,
+			 (unsigned long long)info.size_bytes);
+}
+
 /* --- create ----------------------------------------------------------------------------------------------- */
 
 static int parse_policy(const char *text, struct policy *policy, struct err *err)
@@ -61,9 +71,9 @@ int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_
 		return ret;
 	opts.name = target.path.volume;
 	ret = volume_create(target.pool->volumes, &opts, err);
-	target_end(&target);
 	if (ret == 0)
-		log_info("volume '%s' is created: %llu bytes", name, (unsigned long long)size_bytes);
+		log_size(&target, "is created");
+	target_end(&target);
 	return ret;
 }
 
@@ -163,7 +173,7 @@ static int new_size_of(const struct resize_request *request, const char *name, u
 	char old_text[SIZE_TEXT_BYTES];
 
 	*new_bytes = request->size_bytes;
-	if (request->size_bytes == 0 && __builtin_add_overflow(old_bytes, request->delta_bytes, new_bytes))
+	if (request->relative && __builtin_add_overflow(old_bytes, request->delta_bytes, new_bytes))
 		return err_set(err, -EINVAL, "cannot resize volume '%s' of %s by that much", name,
 			       size_to_text(old_bytes, old_text));
 	if (*new_bytes < old_bytes && !request->force)
@@ -184,7 +194,7 @@ static int resize(const struct target *target, const char *name, const struct re
 	if (ret == 0)
 		ret = volume_resize(target->pool->volumes, target->path.volume, size_bytes, err);
 	if (ret == 0)
-		log_info("volume '%s' has %llu bytes now", name, (unsigned long long)size_bytes);
+		log_size(target, "is resized");
 	return ret;
 }
 

@@ -16,16 +16,23 @@
 #include "volumes/lineage.h"
 
 #define REREADS_MAX 8            /* a block whose mapping changes under us again and again */
+#define SLOW_READ_BLOCKS 64u     /* read at once on a fiber */
 
 /* --- completion ------------------------------------------------------------------------------------------- */
 
-void vio_finish(struct vio *vio, int res)
+static void count(const struct vio *vio, int res)
 {
 	struct volume_counters *c = &((struct volume_state *)vio->volume)->counters;
 
 	c->ios[vio->op]++;
 	c->bytes[vio->op] += vio->len_bytes;
 	c->errors[vio->op] += res < 0;
+}
+
+void vio_finish(struct vio *vio, int res)
+{
+	if (res != -ECANCELED)           /* then it was never begun */
+		count(vio, res);
 	vio->done(vio, res);
 }
 
@@ -270,25 +277,69 @@ static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m,
 	return -EIO;
 }
 
-/* Reads everything through private memory, block by block. */
+/* How many blocks from the first on can be read in one go: contiguous on disk, none but perhaps the first in a buffer. */
+static uint32_t run_length(const struct lineage *lin, const struct lseg *lseg, const struct mapping *map, uint32_t max)
+{
+	uint32_t n = 1;
+
+	while (n < max && map[n].segno == map->segno && map[n].index == map->index + n &&
+	       !log_find_unwritten(lin, lseg, map[n].index))
+		n++;
+	return n;
+}
+
+/* Tries to read what follows the first block on disk with it. Returns how many blocks that is; *good: they are in buf,
+ * not verified. */
+static uint32_t read_ahead(struct lineage *lin, const struct mapping *map, uint32_t max, uint8_t *buf, bool *good)
+{
+	struct lseg *lseg = mapping_is_hole(map) ? NULL : segment_of(lin, map);
+	uint32_t n = 1;
+
+	*good = false;
+	if (!lseg || log_find_unwritten(lin, lseg, map->index))
+		return n;
+	n = run_length(lin, lseg, map, max);
+	*good = n > 1 && segment_read(lin->pool, &lseg->seg, map->index, n, buf) == 0;
+	return n;
+}
+
+/* Blocks lba..lba+count, a disk run at a time; one that is not right then is read by itself. */
+static int read_blocks(struct volume_state *vol, uint64_t lba, uint32_t count, uint8_t *buf)
+{
+	struct mapping map[SLOW_READ_BLOCKS];
+	int rc = volume_lookup(vol, lba, count, map, true);
+
+	for (uint32_t i = 0, n; i < count && rc == 0; i += n) {
+		bool good;
+
+		n = read_ahead(vol->lin, &map[i], count - i, buf + (size_t)i * BLOCK_BYTES, &good);
+		for (uint32_t j = i; j < i + n && rc == 0; j++) {
+			uint8_t *block = buf + (size_t)j * BLOCK_BYTES;
+
+			if (!good || crc32c(0, block, BLOCK_BYTES) != map[j].crc)
+				rc = read_block(vol, lba + j, &map[j], block);
+		}
+	}
+	return rc;
+}
+
+/* Reads everything through private memory. */
 static int read_slowly(struct vio *vio)
 {
-	struct volume_state *vol = state_of(vio);
 	struct cursor cur = { vio->iov, 0 };
 	uint64_t off = vio->off_bytes, end = off + vio->len_bytes;
-	uint8_t *buf = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	uint32_t blocks = span_of(vio).count < SLOW_READ_BLOCKS ? span_of(vio).count : SLOW_READ_BLOCKS;
+	uint8_t *buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)blocks * BLOCK_BYTES);
 	int rc = buf ? 0 : -ENOMEM;
 
 	while (rc == 0 && off < end) {
 		size_t in_block = off % BLOCK_BYTES;
-		size_t len = BLOCK_BYTES - in_block;
-		struct mapping m;
+		size_t len = (size_t)blocks * BLOCK_BYTES - in_block;
 
 		if (len > end - off)
 			len = end - off;
-		rc = volume_lookup(vol, off >> BLOCK_SHIFT, 1, &m, true);
-		if (rc == 0)
-			rc = read_block(vol, off >> BLOCK_SHIFT, &m, buf);
+		rc = read_blocks(state_of(vio), off >> BLOCK_SHIFT,
+				 (uint32_t)((in_block + len + BLOCK_BYTES - 1) >> BLOCK_SHIFT), buf);
 		if (rc == 0)
 			cursor_write(&cur, buf + in_block, len);
 		off += len;
@@ -373,22 +424,10 @@ static void read_run_done(struct seg_io *io, int res)
 		read_finish(op);
 }
 
-/* How many blocks from i on can be read in one go: contiguous on disk, none of them in a buffer. */
-static uint32_t run_length(const struct read_op *op, const struct lineage *lin, const struct lseg *lseg, uint32_t i)
-{
-	const struct mapping *first = &op->map[i];
-	uint32_t n = 1;
-
-	while (i + n < op->span.count && op->map[i + n].segno == first->segno &&
-	       op->map[i + n].index == first->index + n && !log_find_unwritten(lin, lseg, first->index + n))
-		n++;
-	return n;
-}
-
 /* Adds the disk run that begins at block i; 0 if it does not fit the op. */
 static uint32_t add_run(struct read_op *op, struct lineage *lin, struct lseg *lseg, uint32_t i, struct cursor *cur)
 {
-	uint32_t n = run_length(op, lin, lseg, i);
+	uint32_t n = run_length(lin, lseg, &op->map[i], op->span.count - i);
 	struct iovec *iov = op->iov + op->iovs;
 	uint32_t iovs;
 
@@ -596,6 +635,14 @@ static int append(struct vio *vio, const struct edges *edges)
 	return 0;
 }
 
+/* Cancelled, and what it waits for is space: see volume_cancel. */
+static bool gives_up(const struct vio *vio)
+{
+	const struct lineage *lin = state_of(vio)->lin;
+
+	return vio->cancelled && *vio->cancelled && (vio->op == VIO_WRITE ? lin->nospace : lin->noreserve);
+}
+
 /* --- partial blocks --------------------------------------------------------------------------------------- */
 
 /* A partial block being merged. */
@@ -679,6 +726,8 @@ static int merge_and_append(struct vio *vio, struct edge_block *head, struct edg
 		rc = append(vio, &edges);
 		if (rc != -EAGAIN)
 			return rc;
+		if (gives_up(vio))
+			return -ECANCELED;
 		waitq_wait(&vol->lin->room);
 	}
 }
@@ -731,13 +780,27 @@ static void change_start(struct vio *vio)
 	}
 	if (list_empty(queue))           /* nobody is overtaken */
 		rc = append(vio, &none);
+	if (rc == -EAGAIN && gives_up(vio))
+		rc = -ECANCELED;
 	if (rc == -EAGAIN)
 		list_push_back(queue, &vio->node);
 	else if (rc < 0)
 		vio_finish_soon(vio, rc);
 }
 
-static int drain_queue(struct list *queue)
+static void drop_cancelled(struct list *queue)
+{
+	list_for_each_safe(node, next, queue) {
+		struct vio *vio = list_entry(node, struct vio, node);
+
+		if (!gives_up(vio))
+			continue;
+		list_del(node);
+		vio_finish(vio, -ECANCELED);
+	}
+}
+
+static void drain_queue(struct list *queue)
 {
 	static const struct edges none;
 
@@ -749,12 +812,12 @@ static int drain_queue(struct list *queue)
 		rc = append(vio, &none);
 		if (rc == -EAGAIN) {
 			list_push_front(queue, &vio->node);
-			return rc;
+			drop_cancelled(queue);
+			return;
 		}
 		if (rc < 0)
 			vio_finish(vio, rc);
 	}
-	return 0;
 }
 
 void io_drain(struct lineage *lin)
@@ -805,6 +868,11 @@ void volume_submit(struct volume *volume, struct vio *vio)
 	default:
 		change_start(vio);
 	}
+}
+
+void volume_cancel(struct volume *volume)
+{
+	lineage_drain_soon(((struct volume_state *)volume)->lin);
 }
 
 void io_release_loop(struct vloop *vl)

@@ -1,7 +1,8 @@
 /* The directory of volumes: catalog objects, handles, management, and the loops on which lineages live.
  *
- * Everything runs on the pool's loop under one lock, and goes to a lineage's home loop by fiber_call_on. A change is
- * first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until what was
+ * Everything runs on the pool's loop and goes to a lineage's home loop by fiber_call_on. Changes exclude each other (`change`,
+ * held over their I/O) but not those who only look: these hold `directory`, as a change does while it takes a
+ * volume away, and never over I/O. A change is first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until what was
  * beyond its end is unmapped; after a crash in between the next resize finishes that first, so old data never shows. */
 #include "volumes/volume.h"
 
@@ -24,7 +25,8 @@ struct volumes {
 	uint32_t next_home;
 	struct list lineages;
 	struct list volumes;             /* struct volume_state by dir */
-	struct fmutex lock;
+	struct fmutex change;            /* held by what changes volumes, or needs them unchanged over I/O */
+	struct fmutex directory;         /* held while `volumes` is walked, and when one is freed */
 	struct task squeeze;
 	_Atomic bool squeeze_queued;
 	struct lineage *_Atomic cleaner; /* the one that cleans */
@@ -422,7 +424,8 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 		vols->opts.checkpoint_log_bytes = CHECKPOINT_LOG_DEFAULT;
 	list_init(&vols->lineages);
 	list_init(&vols->volumes);
-	fmutex_init(&vols->lock);
+	fmutex_init(&vols->change);
+	fmutex_init(&vols->directory);
 	vols->squeeze.fn = squeeze_all;
 	list_init(&vols->squeeze.node);
 	vols->vloops = mem_zalloc(opts->loop_count * sizeof(*vols->vloops));
@@ -471,7 +474,7 @@ fail_loops:
 
 void volumes_close(struct volumes *vols)
 {
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	while (!list_empty(&vols->lineages)) {
 		struct lineage *lin = list_entry(vols->lineages.next, struct lineage, node);
 
@@ -575,7 +578,7 @@ int volume_create(struct volumes *vols, const struct volume_create_opts *opts, s
 	uint64_t size_bytes = opts->size_bytes;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = check_new_name(vols, opts->name, err);
 	if (rc == 0)
 		rc = check_size(&size_bytes, err);
@@ -583,7 +586,7 @@ int volume_create(struct volumes *vols, const struct volume_create_opts *opts, s
 		rc = err_set(err, -EOPNOTSUPP, "only the policy 'plain' is supported so far");
 	if (rc == 0)
 		rc = create_lineage(vols, opts, size_bytes, err);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -609,7 +612,9 @@ static int delete_lineage(struct volumes *vols, struct volume_state *vol, struct
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
 	if (rc == 0) {
+		fmutex_lock(&vols->directory);
 		lineage_free(lin);
+		fmutex_unlock(&vols->directory);
 		return 0;
 	}
 	list_push_back(&vols->lineages, &lin->node);
@@ -623,13 +628,13 @@ int volume_delete(struct volumes *vols, const char *name, struct err *err)
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = need_volume(vols, name, &vol, err);
 	if (rc == 0 && vol->opens > 0)
 		rc = err_set(err, -EBUSY, "volume '%s' is in use: remove its exports first", name);
 	if (rc == 0)
 		rc = delete_lineage(vols, vol, err);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -640,7 +645,7 @@ int volume_rename(struct volumes *vols, const char *name, const char *new_name, 
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = need_volume(vols, name, &vol, err);
 	if (rc == 0)
 		rc = check_new_name(vols, new_name, err);
@@ -651,7 +656,7 @@ int volume_rename(struct volumes *vols, const char *name, const char *new_name, 
 		else
 			strcpy(vol->name, new_name);
 	}
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -719,7 +724,7 @@ int volume_resize(struct volumes *vols, const char *name, uint64_t size_bytes, s
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = need_volume(vols, name, &vol, err);
 	if (rc == 0)
 		rc = check_size(&size_bytes, err);
@@ -729,7 +734,7 @@ int volume_resize(struct volumes *vols, const char *name, uint64_t size_bytes, s
 		rc = trim(vols, vol, err);
 	if (rc == 0 && size_bytes != vol->size_bytes)
 		rc = resize(vols, vol, size_bytes, err);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -822,7 +827,7 @@ int volume_for_each(struct volumes *vols, int (*fn)(void *arg, const struct volu
 	uint32_t count = 0;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->directory);
 	all = sorted_volumes(vols, &count);
 	rc = all ? 0 : -ENOMEM;
 	for (uint32_t i = 0; i < count && rc == 0; i++) {
@@ -833,7 +838,7 @@ int volume_for_each(struct volumes *vols, int (*fn)(void *arg, const struct volu
 			rc = fn(arg, &info);
 	}
 	mem_free(all);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->directory);
 	return rc;
 }
 
@@ -842,14 +847,25 @@ int volume_get_info(struct volumes *vols, const char *name, struct volume_info *
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->directory);
 	rc = need_volume(vols, name, &vol, err);
 	if (rc == 0)
-		(void)!fiber_call_on(vol->lin->loop, settle_on_home, vol->lin); /* if it fails the count is an upper bound */
-	if (rc == 0)
 		rc = fill_info(vol, info);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->directory);
 	return rc;
+}
+
+void volume_settle(struct volumes *vols, const char *name)
+{
+	struct volume_state *vol;
+
+	if (vols->change.held)
+		return;
+	fmutex_lock(&vols->change);
+	vol = find_volume(vols, name);
+	if (vol)
+		(void)!fiber_call_on(vol->lin->loop, settle_on_home, vol->lin); /* if it fails the count is an upper bound */
+	fmutex_unlock(&vols->change);
 }
 
 /* --- handles ------------------------------------------------------------------------------------------------ */
@@ -859,7 +875,7 @@ int volume_open(struct volumes *vols, const char *name, struct volume **out, str
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = need_volume(vols, name, &vol, err);
 	if (rc == 0 && vol->lin->damage[0])
 		rc = err_set(err, -EIO, "volume '%s' is damaged: %s", name, vol->lin->damage);
@@ -867,7 +883,7 @@ int volume_open(struct volumes *vols, const char *name, struct volume **out, str
 		vol->opens++;
 		*out = (struct volume *)vol;
 	}
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -911,13 +927,13 @@ int volume_checkpoint(struct volumes *vols, const char *name, struct err *err)
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = need_volume(vols, name, &vol, err);
 	if (rc == 0) {
 		rc = fiber_call_on(vol->lin->loop, checkpoint_on_home, vol->lin);
 		if (rc < 0)
 			err_set(err, rc, "checkpoint of volume '%s' failed", name);
 	}
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }

@@ -41,6 +41,7 @@ struct vio {
 	uint64_t off_bytes, len_bytes;
 	const struct iovec *iov;         /* READ, WRITE: len_bytes in all */
 	uint32_t iov_count;              /* <= DISK_IOV_MAX */
+	const bool *cancelled;           /* Optional. See volume_cancel */
 	void (*done)(struct vio *vio, int res);      /* on the home loop, never from within volume_submit */
 	/* engine's own; zero before the submit */
 	struct volume *volume;
@@ -52,6 +53,9 @@ struct vio {
 };
 
 void volume_submit(struct volume *volume, struct vio *vio);
+/* Requests whose *cancelled has become true do not wait for space: what finds the pool full, or waits because it is, ends with
+ * -ECANCELED in a later turn, and nothing of it is done. The others go on as ever. Home loop. */
+void volume_cancel(struct volume *volume);
 
 /* A part of a volume that is mapped, or not: then it reads as zeroes and holds no space. */
 struct extent {
@@ -112,10 +116,12 @@ struct volume_info {
 	uint64_t recovery_us;            /* how long the last recovery took */
 	struct volume_counters counters;
 };
-/* fn is called for each volume in the order of names; pool's loop; fn may wait, but must not change volumes. */
+/* These answer at once, whatever is being changed meanwhile.
+ * fn is called for each volume in the order of names; pool's loop; it must neither wait nor look at volumes itself. */
 int volume_for_each(struct volumes *volumes, int (*fn)(void *arg, const struct volume_info *info), void *arg);
-/* One volume; merges pending discards first, so that their space is told. */
 int volume_get_info(struct volumes *volumes, const char *name, struct volume_info *info, struct err *err);
+/* Merges pending discards, so that volume_get_info tells their space. Does nothing while something is being changed. */
+void volume_settle(struct volumes *volumes, const char *name);
 
 /* A handle; several may exist. The volume's home loop is fixed while it is open. */
 int volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err);
