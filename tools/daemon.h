@@ -154,7 +154,8 @@ int daemon_volume_rename(struct daemon *daemon, const char *name, const char *ne
 
 /* A new size: absolute, or relative to the present one. */
 struct resize_request {
-	uint64_t size_bytes; /* 0: relative */
+	bool relative; /* delta_bytes counts, else size_bytes */
+	uint64_t size_bytes;
 	int64_t delta_bytes;
 	bool force; /* may shrink */
 };

@@ -23,6 +23,7 @@
 #include "pool/base/err.h"
 #include "pool/base/list.h"
 #include "pool/pool.h"
+#include "volumes/volume.h"
 
 #define STATE_VERSION 1
 #define STATE_KIND_MAX 31

@@ -126,6 +126,11 @@ struct sim_volume *sim_volume_new(struct world *w);
 void sim_volume_free(struct sim_volume *sv);
 void world_remove(struct world *w, struct sim_volume *sv);
 
+/* --- audit.c --- */
+
+/* Catalog, maps and liveness tables on the disks agree. There is no lasting damage. */
+bool audit_pool(struct world *w);
+
 /* --- manage.c --- */
 
 /* Clients work, operations happen, until all requests are done. */

@@ -1,0 +1,321 @@
+/* Oracle of exact counts: what the catalog, the maps and the liveness tables on the disks say must agree.
+ *
+ * Every lineage is walked as its last checkpoint left it, straight from the simulated disks' pages and with a decoder of
+ * its own: from each volume's root through the map nodes to the blocks. Then
+ *
+ *     every pointer leads into a segment of the lineage, nodes have their checksums, and keys ascend within their range
+ *     no block is used twice, no zone is in two segments
+ *     each segment has as many blocks in use as the liveness table says, and each volume as many as its record says
+ *
+ * A checkpoint is made in one transaction, so this holds at any moment, whatever crash came before; only lasting damage
+ * excuses. Nothing waits here, so that nothing moves meanwhile. Bytes: see volumes/map_format.h. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pool/base/crc32c.h"
+#include "pool/catalog.h"
+#include "pool/pool_int.h"
+#include "tests/sim/trace.h"
+#include "tests/sim/world.h"
+
+#define SEGNOS_MAX 4096u
+#define ZONE_BLOCKS_MAX 2048u /* zones of 8 MiB */
+#define ZONES_MAX 512u        /* of a disk */
+#define NODE_MAGIC 0x70616d70u
+#define TABLE_MAGIC 0x76696c70u
+#define NO_SEGNO UINT32_MAX
+#define ENTRIES_OFF 32u
+#define NODE_ENTRY_BYTES 24u
+#define NODE_ENTRIES_MAX 169u
+#define TABLE_ENTRY_BYTES 16u
+#define TABLE_ENTRIES_MAX 254u
+#define LEVELS_MAX 12u
+
+/* A segment, and what was found in it. */
+struct tally {
+	struct segment segment;
+	uint32_t counted, told; /* blocks in use: found, and by the liveness table */
+	uint8_t used[ZONE_BLOCKS_MAX / 8];
+};
+
+struct audit {
+	struct world *w;
+	uint64_t lineage;
+	struct tally *tally[SEGNOS_MAX]; /* [segno], NULL: none */
+	uint32_t segnos;                 /* all are below */
+	/* of the volume being walked */
+	uint32_t number;
+	uint64_t mapped;
+};
+
+struct pointer {
+	uint32_t segno, index, crc;
+};
+
+static uint64_t get(const uint8_t *at, uint32_t bytes)
+{
+	uint64_t value = 0;
+
+	while (bytes-- > 0)
+		value = value << 8 | at[bytes];
+	return value;
+}
+
+static struct pointer get_pointer(const uint8_t *at)
+{
+	return (struct pointer){ (uint32_t)get(at, 4), (uint32_t)get(at + 4, 4), (uint32_t)get(at + 8, 4) };
+}
+
+static bool wrong(const struct audit *a, const char *what, uint32_t segno, uint32_t index)
+{
+	sim_fail("audit of lineage %llu: %s (segment %u, block %u)", (unsigned long long)a->lineage, what, segno, index);
+	return false;
+}
+
+/* ---- blocks ---- */
+
+/* Notes that the block is used. */
+static bool use(struct audit *a, const struct pointer *p, enum segment_stream stream)
+{
+	struct tally *t = p->segno < SEGNOS_MAX ? a->tally[p->segno] : NULL;
+
+	if (!t || t->segment.stream != stream)
+		return wrong(a, "a pointer leads to no segment of its kind", p->segno, p->index);
+	if (p->index >= segment_blocks(a->w->pool, t->segment.policy))
+		return wrong(a, "a pointer leads beyond its segment", p->segno, p->index);
+	if (t->used[p->index / 8] & 1u << p->index % 8)
+		return wrong(a, "a block is used twice", p->segno, p->index);
+	t->used[p->index / 8] |= (uint8_t)(1u << p->index % 8);
+	return true;
+}
+
+static const uint8_t *content(const struct audit *a, const struct pointer *p)
+{
+	static const uint8_t zeroes[PAGE_BYTES];
+	const struct segment *s = &a->tally[p->segno]->segment;
+	const struct zone_addr *zone = &s->cols[p->index % s->policy.k];
+	const struct pool_disk *disk = a->w->pool->disks[zone->disk_id];
+	uint64_t off = disk->label.zones_off + (uint64_t)zone->zone * disk->label.zone_bytes +
+		       (uint64_t)(p->index / s->policy.k) * PAGE_BYTES;
+	const struct page *page =
+		page_map_get(&a->w->disk[disk->disk->uri[4] - '0'].map, (uint32_t)(off / PAGE_BYTES));
+
+	return page ? page->data : zeroes;
+}
+
+/* Content of a block of the meta stream that nothing else may use; NULL: it is not as it should be. */
+static const uint8_t *meta_block(struct audit *a, const struct pointer *p, uint32_t magic)
+{
+	const uint8_t *block;
+
+	if (!use(a, p, STREAM_META))
+		return NULL;
+	block = content(a, p);
+	if (crc32c(0, block, PAGE_BYTES) != p->crc || get(block, 4) != magic || get(block + 8, 8) != a->lineage) {
+		wrong(a, "a map node or liveness block is not what its pointer says", p->segno, p->index);
+		return NULL;
+	}
+	return block;
+}
+
+/* ---- maps ---- */
+
+static bool walk(struct audit *a, const struct pointer *p, uint32_t level, uint64_t low, uint64_t end);
+
+static bool walk_entry(struct audit *a, const uint8_t *entry, uint32_t level, uint64_t low, uint64_t end)
+{
+	struct pointer p = get_pointer(entry + 8);
+
+	if (level > 0)
+		return walk(a, &p, level - 1, low, end);
+	if (!use(a, &p, STREAM_DATA))
+		return false;
+	a->tally[p.segno]->counted++;
+	a->mapped++;
+	return true;
+}
+
+/* Keys below lie in [low, end). */
+static bool walk(struct audit *a, const struct pointer *p, uint32_t level, uint64_t low, uint64_t end)
+{
+	const uint8_t *node = meta_block(a, p, NODE_MAGIC);
+	uint32_t count;
+
+	if (!node)
+		return false;
+	a->tally[p->segno]->counted++;
+	count = (uint32_t)get(node + 6, 2);
+	if (get(node + 4, 2) != level || get(node + 16, 4) != a->number || count == 0 || count > NODE_ENTRIES_MAX)
+		return wrong(a, "a map node is not of its level or volume, or empty", p->segno, p->index);
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *entry = node + ENTRIES_OFF + i * NODE_ENTRY_BYTES;
+		uint64_t key = get(entry, 8), next = i + 1 < count ? get(entry + NODE_ENTRY_BYTES, 8) : end;
+
+		if (key < low || key >= end || next <= key)
+			return wrong(a, "a map node's keys do not ascend in their range", p->segno, p->index);
+		if (!walk_entry(a, entry, level, i > 0 ? key : low, next))
+			return false;
+	}
+	return true;
+}
+
+static bool walk_volume(struct audit *a, const struct cat_obj *volume)
+{
+	const struct cat_obj *map = catalog_get(pool_catalog(a->w->pool), CAT_MAP, volume->id);
+	const uint8_t *record = map ? map->data : NULL;
+	uint32_t height = record ? (uint32_t)get(record, 4) : 0;
+	struct pointer root;
+
+	a->number = (uint32_t)get((const uint8_t *)volume->data + 4, 4);
+	a->mapped = 0;
+	if (height > LEVELS_MAX)
+		return wrong(a, "a map is too high", height, 0);
+	if (height > 0) {
+		root = get_pointer(record + 4);
+		if (!walk(a, &root, height - 1, 0, UINT64_MAX))
+			return false;
+	}
+	if (record && get(record + 16, 8) != a->mapped)
+		return wrong(a, "a volume's record is wrong about how many blocks are mapped", (uint32_t)a->mapped,
+			     (uint32_t)get(record + 16, 8));
+	return true;
+}
+
+static bool walk_volumes(struct audit *a)
+{
+	struct catalog *cat = pool_catalog(a->w->pool);
+
+	for (const struct cat_obj *obj = catalog_next(cat, CAT_VOLUME, 0); obj;
+	     obj = catalog_next(cat, CAT_VOLUME, obj->id + 1)) {
+		if (get((const uint8_t *)obj->data + 8, 8) == a->lineage && !walk_volume(a, obj))
+			return false;
+	}
+	return true;
+}
+
+/* ---- liveness ---- */
+
+static bool take_told(struct audit *a, const uint8_t *entry)
+{
+	uint32_t segno = (uint32_t)get(entry + 8, 4), live = (uint32_t)get(entry + 12, 4);
+	struct tally *t = segno < SEGNOS_MAX ? a->tally[segno] : NULL;
+
+	if (!t || t->segment.grant != get(entry, 8) || t->told > 0 || live == 0)
+		return wrong(a, "the liveness table names a segment that is not there, twice, or without need", segno, live);
+	t->told = live;
+	return true;
+}
+
+static bool read_table(struct audit *a, struct pointer p)
+{
+	while (p.segno != NO_SEGNO) {
+		const uint8_t *block = meta_block(a, &p, TABLE_MAGIC);
+		uint32_t count = block ? (uint32_t)get(block + 4, 4) : 0;
+
+		if (!block)
+			return false;
+		if (count > TABLE_ENTRIES_MAX)
+			return wrong(a, "a block of the liveness table has too many entries", p.segno, p.index);
+		for (uint32_t i = 0; i < count; i++) {
+			if (!take_told(a, block + ENTRIES_OFF + i * TABLE_ENTRY_BYTES))
+				return false;
+		}
+		p = get_pointer(block + 16);
+	}
+	return true;
+}
+
+static bool compare(const struct audit *a)
+{
+	for (uint32_t i = 0; i < a->segnos; i++) {
+		const struct tally *t = a->tally[i];
+
+		if (!t || t->counted == t->told)
+			continue;
+		sim_fail("audit of lineage %llu: segment %u has %u blocks in use, but the liveness table says %u",
+			 (unsigned long long)a->lineage, i, t->counted, t->told);
+		return false;
+	}
+	return true;
+}
+
+/* ---- all together ---- */
+
+static void add_segment(void *arg, const struct segment *segment)
+{
+	struct audit *a = arg;
+	struct tally *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		abort();
+	if (segment->segno >= SEGNOS_MAX || a->tally[segment->segno]) {
+		wrong(a, "a segment's number is too large, or taken", segment->segno, 0);
+		free(t);
+		return;
+	}
+	t->segment = *segment;
+	a->tally[segment->segno] = t;
+	if (segment->segno >= a->segnos)
+		a->segnos = segment->segno + 1;
+}
+
+static bool audit_lineage(struct world *w, const struct cat_obj *lineage)
+{
+	static struct audit a;
+	bool right;
+
+	a.w = w;
+	a.lineage = lineage->id;
+	segment_for_each(w->pool, lineage->id, add_segment, &a);
+	right = !sim_failed() && walk_volumes(&a) && read_table(&a, get_pointer((const uint8_t *)lineage->data + 44)) &&
+		compare(&a);
+	while (a.segnos > 0) {
+		free(a.tally[--a.segnos]);
+		a.tally[a.segnos] = NULL;
+	}
+	return right;
+}
+
+static bool take_zones(const struct segment *segment, uint8_t taken[SIM_DISKS_MAX][ZONES_MAX / 8])
+{
+	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++) {
+		const struct zone_addr *zone = &segment->cols[c];
+		uint8_t *byte = &taken[zone->disk_id][zone->zone % ZONES_MAX / 8], bit = (uint8_t)(1u << zone->zone % 8);
+
+		if (*byte & bit) {
+			sim_fail("audit: zone %u of disk %u is in two segments", zone->zone, zone->disk_id);
+			return false;
+		}
+		*byte |= bit;
+	}
+	return true;
+}
+
+static bool audit_zones(struct catalog *cat)
+{
+	static uint8_t taken[SIM_DISKS_MAX][ZONES_MAX / 8];
+	struct segment segment;
+
+	memset(taken, 0, sizeof(taken));
+	for (const struct cat_obj *obj = catalog_next(cat, CAT_SEGMENT, 0); obj;
+	     obj = catalog_next(cat, CAT_SEGMENT, obj->id + 1)) {
+		if (!segment_from_obj(obj, &segment) || !take_zones(&segment, taken))
+			return false;
+	}
+	return true;
+}
+
+bool audit_pool(struct world *w)
+{
+	struct catalog *cat = pool_catalog(w->pool);
+
+	if (!audit_zones(cat))
+		return false;
+	for (const struct cat_obj *obj = catalog_next(cat, CAT_LINEAGE, 0); obj;
+	     obj = catalog_next(cat, CAT_LINEAGE, obj->id + 1)) {
+		if (!audit_lineage(w, obj))
+			return false;
+	}
+	return true;
+}
