@@ -183,7 +183,7 @@ static void overwrite_at_random(void *arg)
 	rig->opts.overlay_entries_max = OVERLAY_ENTRIES_DEFAULT / SCALE;
 	open_all(rig);
 	write_load(rig, VOLUME_BYTES / SCALE / LONG_BYTES, LONG_BYTES, next_place);
-	assert_true(metadata_of(rig, WRITES, BLOCK_BYTES, scaled_place) <= 700);
+	assert_true(metadata_of(rig, WRITES, BLOCK_BYTES, scaled_place) <= 750);
 	close_all(rig);
 }
 
