@@ -374,6 +374,10 @@ static inline bool volume_is_writable(const struct volume_state *vol)
 int map_lookup(struct volume_state *vol, uint64_t lba, uint32_t n, struct mapping *res, bool wait);
 /* How the tree maps lba, and how many blocks from there on (1 .. max) surely are alike. Fiber. 0 or -EIO. */
 int map_run(struct volume_state *vol, uint64_t lba, uint64_t max, bool *mapped, uint64_t *blocks);
+/* Do two images' trees map lba to the same block, and how many blocks from there on (1 .. max) surely are alike? What they
+ * share is passed in one step. Fiber. 0 or -EIO. */
+int map_same_run(struct volume_state *vol, const struct volume_state *other, uint64_t lba, uint64_t max, bool *same,
+		 uint64_t *blocks);
 /* Merges a layer into the tree `base`, whose reference it takes over, and hands out one to the new tree. Writes nodes to
  * the meta stream and counts references, see refs.h. Fiber. */
 int map_merge(struct volume_state *vol, const struct layer *layer, const struct map_root *base, struct map_root *root,

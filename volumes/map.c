@@ -232,6 +232,115 @@ int map_run(struct volume_state *vol, uint64_t lba, uint64_t max, bool *mapped, 
 	return 0;
 }
 
+/* --- difference ----------------------------------------------------------------------------------------------- */
+
+static bool same_node(const struct node_ptr *a, const struct node_ptr *b)
+{
+	return a->segno == b->segno && a->index == b->index && a->crc == b->crc;
+}
+
+/* One way down two trees at once: the nodes that cover lba, which leads as far as they are different. */
+struct pair {
+	struct volume_state *vol;
+	uint64_t lba;
+	struct node_want want[2];
+	bool empty[2];                   /* the tree has no nodes */
+};
+
+/* Goes down one level on the side that is higher, or on both. */
+static int pair_descend(struct pair *p)
+{
+	uint32_t level[2] = { p->empty[0] ? 0 : p->want[0].level, p->empty[1] ? 0 : p->want[1].level };
+
+	for (int side = 0; side < 2; side++) {
+		struct cache_entry *e;
+		uint32_t i;
+		int rc;
+
+		if (level[side] == 0 || level[side] < level[!side])
+			continue;
+		rc = node_get(p->vol, &p->want[side], true, &e);
+		if (rc < 0)
+			return rc;
+		i = entries_upto(e->node, p->lba);
+		p->want[side] = child_want(e->node, &p->want[side], i > 0 ? i - 1 : 0);
+		nodecache_unpin(e);
+	}
+	return 0;
+}
+
+/* Where the leaf that covers the pair's lba maps [lba, lba + n). */
+static int pair_leaf(struct pair *p, int side, uint32_t n, struct mapping *res)
+{
+	struct cache_entry *e;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		res[i] = (struct mapping){ .segno = p->empty[side] ? SEGNO_NONE : SEGNO_UNKNOWN };
+	if (!p->empty[side])
+		rc = node_get(p->vol, &p->want[side], true, &e);
+	if (rc < 0 || p->empty[side])
+		return rc;
+	take_from_leaf(e->node, p->want[side].hi, p->lba, n, res);
+	nodecache_unpin(e);
+	return 0;
+}
+
+static bool same_place(const struct mapping *a, const struct mapping *b)
+{
+	return a->segno == b->segno && (mapping_is_hole(a) || a->index == b->index);
+}
+
+/* Two different leaves: block by block. */
+static int pair_compare(struct pair *p, uint64_t max, bool *same, uint64_t *blocks)
+{
+	struct mapping map[2][64];
+	uint32_t n = max < 64 ? (uint32_t)max : 64;
+	int rc = pair_leaf(p, 0, n, map[0]);
+
+	if (rc == 0)
+		rc = pair_leaf(p, 1, n, map[1]);
+	if (rc < 0)
+		return rc;
+	*same = same_place(&map[0][0], &map[1][0]);
+	for (*blocks = 1; *blocks < n && same_place(&map[0][*blocks], &map[1][*blocks]) == *same;)
+		++*blocks;
+	return 0;
+}
+
+static uint64_t pair_end(const struct pair *p)
+{
+	uint64_t end[2] = { p->empty[0] ? BATCH_LBA_MAX : p->want[0].hi, p->empty[1] ? BATCH_LBA_MAX : p->want[1].hi };
+
+	return end[0] < end[1] ? end[0] : end[1];
+}
+
+int map_same_run(struct volume_state *vol, const struct volume_state *other, uint64_t lba, uint64_t max, bool *same,
+		 uint64_t *blocks)
+{
+	struct pair p = { .vol = vol, .lba = lba, .want = { root_want(&vol->root), root_want(&other->root) },
+			  .empty = { vol->root.height == 0, other->root.height == 0 } };
+
+	*same = true;
+	*blocks = max;
+	if (p.empty[0] && p.empty[1])
+		return 0;
+	for (;;) {
+		bool leaves = (p.empty[0] || p.want[0].level == 0) && (p.empty[1] || p.want[1].level == 0);
+		uint64_t left;
+		int rc;
+
+		left = pair_end(&p) - lba < max ? pair_end(&p) - lba : max;
+		if (!p.empty[0] && !p.empty[1] && same_node(&p.want[0].ptr, &p.want[1].ptr)) {
+			*blocks = left;
+			return 0;
+		}
+		rc = leaves ? pair_compare(&p, left, same, blocks) : pair_descend(&p);
+		if (rc < 0 || leaves)
+			return rc;
+	}
+}
+
 /* --- merge: building ---------------------------------------------------------------------------------------- */
 
 struct builder_level {

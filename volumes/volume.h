@@ -69,6 +69,12 @@ struct extent {
 int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes, struct extent *out, uint32_t max,
 		   uint32_t *count) __attribute__((warn_unused_result));
 
+/* The same, but `mapped` says where the volume differs from `since`, an image of the same lineage (-EXDEV: it is not): where
+ * one of them was written or discarded since they parted. Data is not read, and what the two share is passed over, so it
+ * costs what has changed. Beyond the end of a smaller `since` that is what is mapped. */
+int volume_changes(struct volume *volume, const struct volume *since, uint64_t off_bytes, uint64_t len_bytes,
+		   struct extent *out, uint32_t max, uint32_t *count) __attribute__((warn_unused_result));
+
 /* --- management ------------------------------------------------------------------------------------------- */
 
 struct volumes_opts {
