@@ -710,9 +710,9 @@ static int merge_and_append(struct vio *vio, struct edge_block *head, struct edg
 		reader_end(vol->lin, vio);
 		if (rc < 0)
 			return rc;
-		if (head->wanted)
+		if (edges.head)
 			edge_merge(vio, head, edges.head);
-		if (tail->wanted)
+		if (edges.tail)
 			edge_merge(vio, tail, edges.tail);
 		rc = append(vio, &edges);
 		if (rc != -EAGAIN)

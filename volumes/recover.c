@@ -10,6 +10,7 @@
  * Where batches are missing that a later header knows to have been flushed, the disk has lost data: recovery refuses,
  * rather than to roll back what was promised. What always holds: a lineage is opened with a prefix of its history that
  * includes all that was flushed; or not at all. Bounded by the log since the checkpoint. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,6 +314,7 @@ static bool seal_one(struct cat_txn *txn, struct scan *scan, const struct lseg *
 {
 	struct lseg *lseg = scan->lseg;
 
+	assert(lseg);
 	if (lseg == tail) {
 		if (lseg->seg.sealed_blocks == tail_blocks)
 			return false;

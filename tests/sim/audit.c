@@ -8,7 +8,10 @@
  *     each segment has as many blocks in use as the liveness table says, and each volume as many as its record says
  *
  * A checkpoint is made in one transaction, so this holds at any moment, whatever crash came before; only lasting damage
- * excuses. Nothing waits here, so that nothing moves meanwhile. Bytes: see volumes/map_format.h. */
+ * excuses. Nothing waits here, so that nothing moves meanwhile. Bytes: see volumes/map_format.h.
+ *
+ * What is in no segment is nobody's: audit_poison overwrites it, so that whoever still needs it is found out. Every other
+ * zone is left as it is, as old content is a trap too. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +75,8 @@ static struct pointer get_pointer(const uint8_t *at)
 
 static bool wrong(const struct audit *a, const char *what, uint32_t segno, uint32_t index)
 {
-	sim_fail("audit of lineage %llu: %s (segment %u, block %u)", (unsigned long long)a->lineage, what, segno, index);
+	sim_fail("audit of lineage %llu: %s (segment %u, block %u)", (unsigned long long)a->lineage, what, segno,
+		 index);
 	return false;
 }
 
@@ -122,6 +126,11 @@ static bool own(struct audit *a, const struct pointer *p, bool counted)
 	return true;
 }
 
+static struct sim_disk *sim_disk_of(struct world *w, const struct pool_disk *disk)
+{
+	return &w->disk[disk->disk->uri[4] - '0'];
+}
+
 static const uint8_t *content(const struct audit *a, const struct pointer *p)
 {
 	static const uint8_t zeroes[PAGE_BYTES];
@@ -130,8 +139,7 @@ static const uint8_t *content(const struct audit *a, const struct pointer *p)
 	const struct pool_disk *disk = a->w->pool->disks[zone->disk_id];
 	uint64_t off = disk->label.zones_off + (uint64_t)zone->zone * disk->label.zone_bytes +
 		       (uint64_t)(p->index / s->policy.k) * PAGE_BYTES;
-	const struct page *page =
-		page_map_get(&a->w->disk[disk->disk->uri[4] - '0'].map, (uint32_t)(off / PAGE_BYTES));
+	const struct page *page = page_map_get(&sim_disk_of(a->w, disk)->map, (uint32_t)(off / PAGE_BYTES));
 
 	return page ? page->data : zeroes;
 }
@@ -320,7 +328,8 @@ static bool take_told(struct audit *a, const uint8_t *entry)
 	struct tally *t = segno < SEGNOS_MAX ? a->tally[segno] : NULL;
 
 	if (!t || t->segment.grant != get(entry, 8) || t->told > 0 || live == 0)
-		return wrong(a, "the liveness table names a segment that is not there, twice, or without need", segno, live);
+		return wrong(a, "the liveness table names a segment that is not there, twice, or without need", segno,
+			     live);
 	t->told = live;
 	return true;
 }
@@ -360,7 +369,7 @@ static bool compare(const struct audit *a)
 	return true;
 }
 
-/* ---- all together ---- */
+/* ---- lineages ---- */
 
 static void add_segment(void *arg, const struct segment *segment)
 {
@@ -399,34 +408,77 @@ static bool audit_lineage(struct world *w, const struct cat_obj *lineage)
 	return right;
 }
 
-static bool take_zones(const struct segment *segment, uint8_t taken[SIM_DISKS_MAX][ZONES_MAX / 8])
+/* ---- zones ---- */
+
+/* By disk and zone: belongs to a segment. As of the last look. */
+static uint8_t taken[SIM_DISKS_MAX][ZONES_MAX / 8];
+
+static bool is_taken(uint32_t disk, uint32_t zone)
+{
+	return taken[disk][zone / 8] & 1u << zone % 8;
+}
+
+static bool take_zones(const struct segment *segment)
 {
 	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++) {
 		const struct zone_addr *zone = &segment->cols[c];
-		uint8_t *byte = &taken[zone->disk_id][zone->zone % ZONES_MAX / 8], bit = (uint8_t)(1u << zone->zone % 8);
 
-		if (*byte & bit) {
+		if (is_taken(zone->disk_id, zone->zone)) {
 			sim_fail("audit: zone %u of disk %u is in two segments", zone->zone, zone->disk_id);
 			return false;
 		}
-		*byte |= bit;
+		taken[zone->disk_id][zone->zone / 8] |= (uint8_t)(1u << zone->zone % 8);
 	}
 	return true;
 }
 
-static bool audit_zones(struct catalog *cat)
+static bool audit_zones(const struct catalog *cat)
 {
-	static uint8_t taken[SIM_DISKS_MAX][ZONES_MAX / 8];
 	struct segment segment;
 
 	memset(taken, 0, sizeof(taken));
 	for (const struct cat_obj *obj = catalog_next(cat, CAT_SEGMENT, 0); obj;
 	     obj = catalog_next(cat, CAT_SEGMENT, obj->id + 1)) {
-		if (!segment_from_obj(obj, &segment) || !take_zones(&segment, taken))
+		if (!segment_from_obj(obj, &segment) || !take_zones(&segment))
 			return false;
 	}
 	return true;
 }
+
+static void poison_zone(struct sim_disk *disk, const struct label *label, uint32_t zone)
+{
+	static struct page *poison;
+	uint32_t first = (uint32_t)((label->zones_off + (uint64_t)zone * label->zone_bytes) / PAGE_BYTES);
+
+	if (!poison) {
+		poison = page_new();
+		memset(poison->data, 0xa5, PAGE_BYTES);
+	}
+	for (uint32_t at = first; at < first + label->zone_bytes / PAGE_BYTES; at++) {
+		struct page *page = page_map_get(&disk->map, at);
+
+		if (!page || page == poison)
+			continue;
+		page_ref(poison);
+		page_map_set(&disk->map, at, poison);
+	}
+}
+
+void audit_poison(struct world *w)
+{
+	if (!audit_zones(pool_catalog(w->pool)))
+		return;
+	for (uint32_t id = 0; id < w->pool->disk_count; id++) {
+		const struct pool_disk *disk = w->pool->disks[id];
+
+		for (uint32_t zone = w->life % 2; zone < disk->label.zone_count; zone += 2) {
+			if (!is_taken(id, zone))
+				poison_zone(sim_disk_of(w, disk), &disk->label, zone);
+		}
+	}
+}
+
+/* ---- all together ---- */
 
 bool audit_pool(struct world *w)
 {

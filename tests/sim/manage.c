@@ -410,6 +410,12 @@ static void rot_some_disk(struct world *w)
 	}
 }
 
+static void look_at_disks(struct world *w)
+{
+	if (!world_note_damage(w) && audit_pool(w))
+		audit_poison(w);
+}
+
 static void operate(struct world *w)
 {
 	static const enum manage_op choice[] = {
@@ -477,6 +483,7 @@ void manage_work(struct world *w)
 		if (w->config.manage_ns > 0) {
 			fiber_sleep_ns(rng_below(&w->rng, 2 * w->config.manage_ns));
 			rot_some_disk(w);
+			look_at_disks(w);
 			operate(w);
 		}
 		if (!work_left(w, turns) || !wait_some(w))

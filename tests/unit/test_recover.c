@@ -24,7 +24,7 @@
 struct rig {
 	struct unit_loop u;
 	struct loop *loops[1];
-	struct media media;      /* what the pool is on */
+	struct media media; /* what the pool is on */
 	struct pool *pool;
 	struct volumes *vols;
 	struct volume *vol;
@@ -32,7 +32,7 @@ struct rig {
 	uint8_t *buf;
 	/* what a test chooses */
 	struct policy policy;
-	bool flush;              /* after each write */
+	bool flush; /* after each write */
 };
 
 /* --- a pool and its log --------------------------------------------------------------------------------------- */
@@ -79,12 +79,21 @@ static void write_log(struct rig *rig)
 }
 
 /* Leaves in rig->media what disks hold after a crash that loses nothing. */
+static void crash(struct rig *rig)
+{
+	struct media crashed;
+
+	media_clone(&crashed, &rig->media);
+	close_all(rig);
+	media_release(&rig->media);
+	rig->media = crashed;
+}
+
 static void make_and_crash(struct rig *rig)
 {
 	struct pool_create_opts pool_opts = { .name = "tank", .zone_bytes = ZONE_BYTES_MIN };
 	struct volume_create_opts opts = { .name = "v", .size_bytes = 16 << 20, .policy = rig->policy };
 	struct disk *disks[MEDIA_MAX];
-	struct media crashed;
 
 	media_init(&rig->media, DISKS, DISK_BYTES);
 	media_open(&rig->media, disks);
@@ -93,10 +102,7 @@ static void make_and_crash(struct rig *rig)
 	assert_int_equal(volume_create(rig->vols, &opts, &rig->err), 0);
 	assert_int_equal(volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
 	write_log(rig);
-	media_clone(&crashed, &rig->media);
-	close_all(rig);
-	media_release(&rig->media);
-	rig->media = crashed;
+	crash(rig);
 }
 
 /* How many of the writes are there, from the first on; behind them there must be nothing. */
@@ -194,6 +200,26 @@ static void tear_an_unflushed_batch(void *arg)
 	close_all(rig);
 }
 
+/* The torn batch and those behind it are cut off for good, although their headers are still there. */
+static void crash_again_after_a_cut(void *arg)
+{
+	static const uint8_t zeroes[SECTOR_BYTES];
+	struct rig *rig = arg;
+	struct place torn;
+
+	make_and_crash(rig);
+	torn = find_batch(rig, 3);
+	medium_write(torn.medium, torn.off + WRITE_BYTES, zeroes, SECTOR_BYTES);
+	assert_int_equal(reopen(rig), 0);
+	memset(rig->buf, 1 + 3, WRITE_BYTES);
+	assert_int_equal(unit_volume_request(rig->vol, VIO_WRITE, 3 * WRITE_BYTES, WRITE_BYTES, rig->buf), 0);
+	assert_int_equal(unit_volume_request(rig->vol, VIO_FLUSH, 0, 0, NULL), 0);
+	crash(rig);
+	assert_int_equal(reopen(rig), 0);
+	assert_int_equal(writes_found(rig), 4);
+	close_all(rig);
+}
+
 /* The catalog says of the lineage that its policy is another than that of its segments. */
 static void change_policy(struct rig *rig, struct policy policy)
 {
@@ -251,6 +277,11 @@ static void ends_before_an_unflushed_batch_that_is_torn(void **state)
 	run(tear_an_unflushed_batch, (struct policy){ 1, 0 });
 }
 
+static void what_was_cut_off_stays_away(void **state)
+{
+	run(crash_again_after_a_cut, (struct policy){ 1, 0 });
+}
+
 static void refuses_segments_with_fewer_columns_than_the_lineage(void **state)
 {
 	run(lie_about_a_policy, (struct policy){ 1, 0 });
@@ -267,6 +298,7 @@ int main(void)
 		cmocka_unit_test(refuses_when_a_flushed_batch_is_missing),
 		cmocka_unit_test(ends_before_an_unflushed_batch_that_is_missing),
 		cmocka_unit_test(ends_before_an_unflushed_batch_that_is_torn),
+		cmocka_unit_test(what_was_cut_off_stays_away),
 		cmocka_unit_test(refuses_segments_with_fewer_columns_than_the_lineage),
 		cmocka_unit_test(refuses_segments_with_more_columns_than_the_lineage),
 	};
