@@ -260,9 +260,11 @@ static int checkpoint_once(struct lineage *lin)
 	}
 	if (rc == 0)
 		rc = free_dead(lin);
-	if (rc == -ENOMEM)
+	if (rc == 0)
+		cleaner_start(lin);      /* now it is known what is live */
+	else if (rc == -ENOMEM)
 		fiber_sleep_ns(RETRY_NS);
-	else if (rc < 0)
+	else
 		lineage_fail(lin, rc);   /* the log cannot be shortened any more */
 	return rc;
 }

@@ -49,7 +49,7 @@ void image_run(void (*fn)(void *arg), void *arg)
 	ops = *env.loop.ops;
 	ops.random = next_random;
 	env.loop.ops = &ops;
-	unit_loop_run_fiber(&env, job_fiber, &job);
+	unit_loop_start_fiber(&env, job_fiber, &job);
 	if (!job.done)
 		fprintf(stderr, "waits for ever in: %s\n", asked_for);
 	FUZZ_REQUIRE(job.done);
