@@ -149,7 +149,7 @@ static void install(struct lineage *lin, const struct node_ptr *live)
 		vol->root = vol->new_root;
 		vol->mapped_blocks += (uint64_t)vol->new_mapped;
 		vol->merging = false;
-		overlay_release(&vol->overlay[!vol->active]);
+		overlay_clear(&vol->overlay[!vol->active]);
 		mem_free(vol->touch[!vol->active].key);
 		vol->touch[!vol->active] = (struct touch_list){ 0 };
 	}
