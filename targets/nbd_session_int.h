@@ -16,8 +16,9 @@
 /* In flight on one connection. A client that sends more waits, or fills its socket. */
 #define NBD_REQUESTS_MAX 256u
 #define NBD_PIECES_MAX 256u
-/* Memory of reads that were begun and whose answers the client has not taken. */
-#define NBD_READ_BYTES_MAX NBD_PAYLOAD_BYTES_MAX
+/* Memory of reads that were begun and whose answers the client has not taken. More would not stay in the CPU's cache until it is
+ * sent, and sockets take no more at once. */
+#define NBD_READ_BYTES_MAX (4u << 20)
 /* One zero buffer's size, and iovecs of a piece that writes zeroes. */
 #define NBD_ZERO_BYTES 65536u
 #define NBD_ZERO_IOVS (VIO_BYTES_MAX / NBD_ZERO_BYTES)

@@ -61,14 +61,18 @@ static int prepare_image(struct volume_state *vol)
 
 static void freeze_image(struct volume_state *vol)
 {
+	bool writable = volume_is_writable(vol), turn = writable && !layer_is_empty(layer_top(vol));
+	struct layer *spare = vol->spare;
+
 	vol->going = vol->flags & VOLUME_DELETED;
 	vol->joined = true;
+	if (vol->going || turn)
+		vol->spare = NULL;
 	if (vol->going)
-		layer_push(vol, vol->spare);
-	vol->frozen = vol->layers - (volume_is_writable(vol) && !vol->spare);
-	if (vol->spare && !vol->going)
-		layer_push(vol, vol->spare);
-	vol->spare = NULL;
+		layer_push(vol, spare);
+	vol->frozen = vol->layers - (writable && !turn);
+	if (turn)
+		layer_push(vol, spare);
 	for (uint32_t i = 0; i < vol->frozen; i++)
 		vol->layer[i]->group++;
 }
@@ -421,9 +425,11 @@ static int checkpoint_once(struct lineage *lin)
 	}
 	if (rc == 0)
 		rc = free_dead(lin);
-	if (rc == -ENOMEM)
+	if (rc == 0)
+		cleaner_start(lin);      /* now it is known what is live */
+	else if (rc == -ENOMEM)
 		fiber_sleep_ns(RETRY_NS);
-	else if (rc < 0)
+	else
 		lineage_fail(lin, rc);   /* the log cannot be shortened any more */
 	return rc;
 }

@@ -1,7 +1,8 @@
 /* The cleaner: makes space of segments that are mostly dead by moving what is live.
  *
- * It runs while the pool is low on zones. A round takes the few segments that cost least (fewest live blocks), moves what is
- * live, and makes a checkpoint, which frees them:
+ * It runs while the pool is low on zones. A round takes the segments that cost least (fewest live blocks), moves what is
+ * live, and makes a checkpoint, which frees them. A checkpoint costs the same for one segment as for many, so a round takes
+ * as many as it can without moving more than a few segments' worth:
  *
  *     data segment   each block that a batch header names is looked up; if the map still points here it is read, verified
  *                    and appended to the log again as a write of the same block. The look-up is repeated in the
@@ -9,8 +10,8 @@
  *     meta segment   the first key of each node that the tree still refers to is noted; the checkpoint's merge rewrites
  *                    the nodes on the way to the noted keys
  *
- * It draws on the pool's reserve, so it works when writes are parked: then one segment a round, so that each round gives
- * back more than it takes, and one lineage at a time (volumes_may_clean), so that they do not share out the reserve and
+ * It draws on the pool's reserve, so it works when writes are parked: then it moves at most one segment's worth a round, so that
+ * each round gives back more than it takes, and one lineage at a time (volumes_may_clean), so that they do not share out the reserve and
  * all get stuck. A block that cannot be read stays where it is, and
  * its segment is not tried again (lseg->stuck). */
 #include <errno.h>
@@ -21,7 +22,8 @@
 #include "pool/base/mem.h"
 #include "volumes/lineage.h"
 
-#define ROUND_SEGMENTS 4u
+#define ROUND_MOVE_SEGMENTS 4u   /* a round moves at most so many segments' worth of blocks */
+#define ROUND_SEGMENTS_MAX 64u
 #define MOVE_BLOCKS_MAX 128u
 
 /* A live block of the victim. */
@@ -276,23 +278,37 @@ static int clean_segment(struct cleaner *cl, struct lseg *victim)
 	return rc;
 }
 
-/* One round; *freed: zones may have come back. */
+/* Whether the round takes one more, after `segments` with `live` blocks in all. */
+static bool round_has_room(const struct lineage *lin, uint32_t segments, uint64_t live)
+{
+	uint64_t most = (uint64_t)lin->segment_blocks * (lin->nospace ? 1 : ROUND_MOVE_SEGMENTS);
+
+	return segments == 0 || (segments < ROUND_SEGMENTS_MAX && live <= most);
+}
+
+/* One round; *cleaned: zones may have come back. */
 static int clean_round(struct cleaner *cl, bool *cleaned)
 {
 	struct lineage *lin = cl->lin;
+	struct lseg *victim;
+	uint32_t segments = 0;
+	uint64_t live = 0;
 	int rc = 0;
 
-	*cleaned = false;
-	for (uint32_t i = 0; i < (lin->nospace ? 1 : ROUND_SEGMENTS) && rc == 0; i++) {
-		struct lseg *victim = choose_victim(lin);
-
-		if (!victim)
-			break;
-		*cleaned = true;
+	while (rc == 0 && (victim = choose_victim(lin)) && round_has_room(lin, segments, live + victim->live)) {
+		segments++;
+		live += victim->live;
 		rc = clean_segment(cl, victim);
 		lin->counters.cleaned_segments++;
 	}
+	*cleaned = segments > 0;
 	return rc == 0 && *cleaned ? checkpoint_run(lin) : rc;
+}
+
+/* What is live is known as of the last checkpoint. If there seems to be nothing to clean, another may tell more. */
+static int learn_what_is_live(struct lineage *lin)
+{
+	return choose_victim(lin) ? 0 : checkpoint_run(lin);
 }
 
 static void forget_cleaned(struct lineage *lin)
@@ -314,6 +330,7 @@ static void cleaner_fiber(void *arg)
 		cl->lin = lin;
 		cl->window = mem_alloc_aligned(BLOCK_BYTES, SCAN_WINDOW_BLOCKS * BLOCK_BYTES);
 		cl->data = mem_alloc_aligned(BLOCK_BYTES, MOVE_BLOCKS_MAX * BLOCK_BYTES);
+		rc = learn_what_is_live(lin);
 		while (cl->window && cl->data && rc == 0 && cleaned && pool_is_low(lin->pool)) {
 			rc = clean_round(cl, &cleaned);
 			forget_cleaned(lin);

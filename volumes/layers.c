@@ -46,6 +46,20 @@ void layers_release(struct volume_state *vol)
 		layer_put(vol->layer[--vol->layers]);
 }
 
+/* Keeps a layer that nobody else has for the next freeze, with some of its memory: steady writes allocate nothing. */
+static void layer_recycle(struct volume_state *vol, struct layer *layer)
+{
+	if (vol->spare || layer->refs > 1 || !volume_is_writable(vol)) {
+		layer_put(layer);
+		return;
+	}
+	overlay_clear(&layer->changes);
+	layer->touch.count = 0;
+	layer->group = 0;
+	layer->merged = false;
+	vol->spare = layer;
+}
+
 void layers_install(struct volume_state *vol)
 {
 	uint32_t merged = 0;
@@ -53,7 +67,7 @@ void layers_install(struct volume_state *vol)
 	while (merged < vol->layers && vol->layer[merged]->merged) {
 		vol->root = vol->layer[merged]->root;
 		vol->mapped_blocks = vol->layer[merged]->mapped_blocks;
-		layer_put(vol->layer[merged++]);
+		layer_recycle(vol, vol->layer[merged++]);
 	}
 	vol->layers -= merged;
 	for (uint32_t i = 0; i < vol->layers; i++)

@@ -269,7 +269,7 @@ void batch_add_extent(struct batch *b, enum batch_op op, uint32_t volume, uint64
 /* Next data block: where to copy to. *index is its block number in the segment. Then batch_set_crc. */
 uint8_t *batch_add_block(struct batch *b, uint32_t *index);
 void batch_set_crc(struct batch *b, uint32_t crc);
-/* The open batch leaves at the end of this turn, or when what is in flight is done. */
+/* The open batch leaves at the end of this turn, or when there is little enough in flight. */
 void stream_kick(struct stream *st);
 /* Closes and submits the open batch now if the in-flight limit allows; waits for it otherwise. Fiber. */
 void stream_push(struct stream *st);

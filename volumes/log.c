@@ -401,12 +401,29 @@ static void submit_open(struct stream *st)
 	batch_submit(b);
 }
 
+/* Whether the open batch leaves now, or goes on gathering until more of what is in flight is done. With at least as much in
+ * it as is being written, waiting would leave the disk with less to do than there is; with less, it would pay a header and
+ * an I/O for little. */
+static bool may_leave(const struct stream *st)
+{
+	uint32_t writing = 0;
+
+	if (st->relocating || st->inflight_count == STREAM_INFLIGHT_MAX)
+		return false;
+	list_for_each(node, &st->inflight) {
+		const struct batch *b = list_entry(node, struct batch, node);
+
+		writing += b->done ? 0 : b->data;
+	}
+	return st->open->data >= writing;
+}
+
 static void kick_task(struct task *task)
 {
 	struct stream *st = container_of(task, struct stream, kick);
 
 	st->kick_posted = false;
-	if (st->open && st->open->extents > 0 && st->inflight_count == 0 && !st->relocating)
+	if (st->open && st->open->extents > 0 && may_leave(st))
 		submit_open(st);
 }
 

@@ -13,6 +13,12 @@ void overlay_init(struct overlay *ov)
 	ov->holes = 0;
 }
 
+void overlay_clear(struct overlay *ov)
+{
+	omap_clear(&ov->items, OVERLAY_KEEP_BYTES);
+	ov->holes = 0;
+}
+
 void overlay_release(struct overlay *ov)
 {
 	omap_destroy(&ov->items);

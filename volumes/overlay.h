@@ -17,6 +17,7 @@ struct mapping {
 	uint32_t segno, index, crc, birth;
 };
 
+#define OVERLAY_KEEP_BYTES (2ull << 20)
 #define SEGNO_UNKNOWN (UINT32_MAX - 1)  /* in lookups: not found so far */
 
 struct overlay {
@@ -26,6 +27,8 @@ struct overlay {
 
 void overlay_init(struct overlay *ov);
 void overlay_release(struct overlay *ov);
+/* Empties it for the next checkpoint's turn. Some memory is kept, so that steady writes of usual size allocate nothing. */
+void overlay_clear(struct overlay *ov);
 
 static inline bool mapping_is_hole(const struct mapping *m)
 {

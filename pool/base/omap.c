@@ -1,6 +1,7 @@
 /* Ordered map: a B+tree whose leaves are a doubly linked list.
  *
- * Nodes. All nodes of a map have one size, so that one free list serves both kinds. A leaf holds up to LEAF_KEYS keys and,
+ * Nodes. All nodes of a map have one size, so that one free list serves both kinds. Memory for them comes in chunks of as many
+ * nodes as the map has already, up to CHUNK_NODES_MAX: a large map allocates rarely, a small one wastes little. A leaf holds up to LEAF_KEYS keys and,
  * behind the key array, their values. An inner node holds as many (key, child) pairs as fit into the same bytes; keys[i] is
  * the lowest key that may lie under child[i], keys[0] included. Whether a node is a leaf follows from its distance to the
  * root: all leaves lie at the same depth.
@@ -31,6 +32,13 @@
 #define HEIGHT_MAX	 16
 #define NODE_ALIGN_BYTES 64
 #define VALUE_BYTES_MAX	 64
+#define CHUNK_NODES_MAX	 64
+
+/* In front of the nodes of one allocation. */
+struct omap_chunk {
+	struct omap_chunk *next;
+	uint32_t nodes;
+} __attribute__((aligned(NODE_ALIGN_BYTES)));
 
 struct omap_node {
 	struct omap_node *next, *prev; /* leaves: neighbours; free nodes: next */
@@ -48,7 +56,9 @@ struct path {
 
 static uint32_t node_bytes(const struct omap *map)
 {
-	return sizeof(struct omap_node) + LEAF_KEYS * (sizeof(uint64_t) + map->value_bytes);
+	uint32_t bytes = sizeof(struct omap_node) + LEAF_KEYS * (sizeof(uint64_t) + map->value_bytes);
+
+	return (bytes + NODE_ALIGN_BYTES - 1) / NODE_ALIGN_BYTES * NODE_ALIGN_BYTES;
 }
 
 /* Capacity in entries, and bytes of what stands beside a key. */
@@ -141,20 +151,43 @@ static void node_release(struct omap *map, struct omap_node *node)
 	map->free = node;
 }
 
+static size_t chunk_bytes(const struct omap *map, uint32_t nodes)
+{
+	return sizeof(struct omap_chunk) + (size_t)nodes * node_bytes(map);
+}
+
+/* All nodes of the chunk are free. */
+static void chunk_link(struct omap *map, struct omap_chunk *chunk)
+{
+	chunk->next = map->chunks;
+	map->chunks = chunk;
+	map->nodes += chunk->nodes;
+	map->mem_bytes += chunk_bytes(map, chunk->nodes);
+	for (uint32_t i = chunk->nodes; i-- > 0;)
+		node_release(map, (struct omap_node *)((char *)(chunk + 1) + (size_t)i * node_bytes(map)));
+}
+
+static int chunk_add(struct omap *map, uint32_t nodes)
+{
+	struct omap_chunk *chunk = mem_alloc_aligned(NODE_ALIGN_BYTES, chunk_bytes(map, nodes));
+
+	if (!chunk)
+		return -ENOMEM;
+	chunk->nodes = nodes;
+	chunk_link(map, chunk);
+	return 0;
+}
+
 /* Puts at least `want` nodes on the free list. 0 or -ENOMEM. */
 static int nodes_reserve(struct omap *map, uint32_t want)
 {
+	uint32_t nodes = map->nodes < CHUNK_NODES_MAX ? map->nodes : CHUNK_NODES_MAX;
+
 	for (struct omap_node *node = map->free; node && want > 0; node = node->next)
 		want--;
-	for (; want > 0; want--) {
-		struct omap_node *node = mem_alloc_aligned(NODE_ALIGN_BYTES, node_bytes(map));
-
-		if (!node)
-			return -ENOMEM;
-		map->mem_bytes += node_bytes(map);
-		node_release(map, node);
-	}
-	return 0;
+	if (want == 0)
+		return 0;
+	return chunk_add(map, want > nodes ? want : nodes);
 }
 
 /* From the reserve. */
@@ -418,13 +451,6 @@ static void path_shrink(struct omap *map, uint64_t key)
 	root_shrink(map);
 }
 
-static void tree_free(struct omap *map, struct omap_node *node, uint32_t level)
-{
-	for (uint32_t i = 0; level > 1 && i < node->count; i++)
-		tree_free(map, child_at(map, node, i), level - 1);
-	mem_free(node);
-}
-
 /* The public face. */
 
 void omap_init(struct omap *map, uint32_t value_bytes)
@@ -433,13 +459,23 @@ void omap_init(struct omap *map, uint32_t value_bytes)
 	*map = (struct omap){ .value_bytes = value_bytes };
 }
 
+void omap_clear(struct omap *map, uint64_t keep_bytes)
+{
+	struct omap_chunk *chunk = map->chunks, *next;
+
+	omap_init(map, map->value_bytes);
+	for (; chunk; chunk = next) {
+		next = chunk->next;
+		if (map->mem_bytes + chunk_bytes(map, chunk->nodes) <= keep_bytes)
+			chunk_link(map, chunk);
+		else
+			mem_free(chunk);
+	}
+}
+
 void omap_destroy(struct omap *map)
 {
-	if (map->root)
-		tree_free(map, map->root, map->height);
-	while (map->free)
-		mem_free(node_take(map));
-	omap_init(map, map->value_bytes);
+	omap_clear(map, 0);
 }
 
 void *omap_get(const struct omap *map, uint64_t key)

@@ -1,8 +1,8 @@
 /* Ordered map in memory from uint64_t to a fixed-size value: a B+tree with linked leaves.
  *
  * Used for the overlay of a volume's map (millions of entries, hot) and for the catalog's directory. Value pointers
- * handed out stay valid until the next put, del or destroy. One owner thread. Insertion next to the last insertion
- * (sequential writes) does not descend from the root. */
+ * handed out stay valid until the next put, del, clear or destroy. Memory comes in chunks. One owner thread. Insertion next
+ * to the last insertion (sequential writes) does not descend from the root. */
 #ifndef POOL_BASE_OMAP_H
 #define POOL_BASE_OMAP_H
 
@@ -10,13 +10,16 @@
 #include <stdint.h>
 
 struct omap_node;
+struct omap_chunk;
 
 struct omap {
 	struct omap_node *root;
 	struct omap_node *finger;  /* leaf of the last put: where the next one probably goes */
-	struct omap_node *free;    /* nodes to use again; released by omap_destroy */
+	struct omap_node *free;    /* nodes to use again */
+	struct omap_chunk *chunks; /* memory of all nodes; released by omap_clear and omap_destroy */
 	uint64_t count;
-	uint64_t mem_bytes;        /* memory held, free nodes included */
+	uint64_t nodes;            /* free ones included */
+	uint64_t mem_bytes;        /* memory held */
 	uint32_t value_bytes;
 	uint32_t height;
 };
@@ -31,6 +34,8 @@ struct omap_iter {
 void omap_init(struct omap *map, uint32_t value_bytes);
 /* Frees everything; the map is as after omap_init. */
 void omap_destroy(struct omap *map);
+/* Empties the map, keeping up to keep_bytes of its memory for what comes next. */
+void omap_clear(struct omap *map, uint64_t keep_bytes);
 
 void *omap_get(const struct omap *map, uint64_t key);
 /* Inserts or replaces. 0 or -ENOMEM (map unchanged). */

@@ -1,6 +1,6 @@
 /* The reactor: one thread's loop on io_uring. See reactor.h.
  *
- * A turn: mailbox, timers, tasks, pollers; submit what they prepared; run the completions. The ring defers all kernel work
+ * A turn: mailbox, timers, tasks, pollers; submit what they prepared (much of it in parts); run the completions. The ring defers all kernel work
  * to this thread (DEFER_TASKRUN), and tells by a flag in shared memory when there is some (TASKRUN_FLAG), so a turn that
  * has nothing to submit and nothing to reap makes no system call.
  *
@@ -31,6 +31,8 @@
 #include "pool/runtime/valgrind.h"
 
 #define SQ_ENTRIES 512
+/* So many are submitted before the turn ends: the kernel starts them together, and the first should not wait for the last. */
+#define SUBMIT_BATCH 8
 #define CQ_ENTRIES 4096
 #define REAP_BATCH 64
 #define REAP_BATCHES_MAX (CQ_ENTRIES / REAP_BATCH)
@@ -135,6 +137,8 @@ struct io_uring_sqe *reactor_sqe(struct reactor *reactor, struct ring_op *op)
 {
 	struct io_uring_sqe *sqe;
 
+	if (reactor->enabled && io_uring_sq_ready(&reactor->ring) >= SUBMIT_BATCH)
+		(void)io_uring_submit(&reactor->ring); /* what it does not take goes later */
 	while (!(sqe = io_uring_get_sqe(&reactor->ring)))
 		submit_full_queue(reactor);
 	io_uring_sqe_set_data(sqe, op);

@@ -124,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	timer_init(&conn.deadline, NULL);
 	list_init(&conn.node);
 	nbd_input_init(&conn.input, &conn.stream, &server.buffers);
-	unit_loop_run_fiber(&u, serve, &conn);
+	unit_loop_start_fiber(&u, serve, &conn);
 	FUZZ_REQUIRE(conn.leaving && u.loop.fibers_live == 0);
 	nbd_input_release(&conn.input);
 	nbd_buffers_release(&server.buffers);

@@ -12,7 +12,7 @@
 #define IMAGE_DISKS 2u
 #define IMAGE_DISK_BYTES (28ull << 20)
 #define IMAGE_VOLUMES 2u
-#define IMAGE_VOLUME_BYTES (4ull << 20)
+#define IMAGE_VOLUME_BYTES (2ull << 20)
 #define PARTS_MAX 8192u
 #define OBJECTS_MAX 64u
 

@@ -232,7 +232,7 @@ static void fill_volume(struct volumes *volumes, const char *name, struct policy
 
 	FUZZ_REQUIRE(volume_create(volumes, &opts, &err) == 0);
 	FUZZ_REQUIRE(volume_open(volumes, name, &volume, &err) == 0);
-	for (uint32_t i = 0; i < 400; i++) {
+	for (uint32_t i = 0; i < 200; i++) {
 		memset(buf, (int)i, BLOCK_BYTES);
 		FUZZ_REQUIRE(image_request(volume, VIO_WRITE, i * 2ull * BLOCK_BYTES, BLOCK_BYTES, buf) == 0);
 	}

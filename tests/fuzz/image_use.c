@@ -38,7 +38,7 @@ void image_run(void (*fn)(void *arg), void *arg)
 	struct job job = { fn, arg, false };
 
 	unit_loop_init(&env);
-	unit_loop_run_fiber(&env, job_fiber, &job);
+	unit_loop_start_fiber(&env, job_fiber, &job);
 	if (!job.done)
 		fprintf(stderr, "waits for ever in: %s\n", asked_for);
 	FUZZ_REQUIRE(job.done);

@@ -156,7 +156,7 @@ static void park_once(void *arg)
 
 static void park_waits_for_wake(void **state)
 {
-	unit_loop_run_fiber(&u, park_once, NULL);
+	unit_loop_start_fiber(&u, park_once, NULL);
 	assert_string_equal(trace, "park ");
 	fiber_wake(fiber_a);
 	fiber_wake(fiber_a);
@@ -174,7 +174,7 @@ static void park_twice(void *arg)
 
 static void two_wakes_of_one_park_are_one(void **state)
 {
-	unit_loop_run_fiber(&u, park_twice, NULL);
+	unit_loop_start_fiber(&u, park_twice, NULL);
 	fiber_wake(fiber_a);
 	fiber_wake(fiber_a);
 	unit_loop_run(&u);
@@ -196,7 +196,7 @@ static void wake_self_and_park(void *arg)
 
 static void wake_before_park_is_kept_once(void **state)
 {
-	unit_loop_run_fiber(&u, wake_self_and_park, NULL);
+	unit_loop_start_fiber(&u, wake_self_and_park, NULL);
 	assert_string_equal(trace, "on");
 	fiber_wake(fiber_a);
 	unit_loop_run(&u);
@@ -301,7 +301,7 @@ static void park_until_1100(void *arg)
 
 static void park_until_ends_by_time(void **state)
 {
-	unit_loop_run_fiber(&u, park_until_1100, NULL);
+	unit_loop_start_fiber(&u, park_until_1100, NULL);
 	assert_string_equal(trace, "timeout");
 	assert_int_equal(u.now_ns, 1100);
 }
@@ -323,7 +323,7 @@ static void park_without_end(void *arg)
 
 static void park_until_without_end_arms_no_timer(void **state)
 {
-	unit_loop_run_fiber(&u, park_without_end, NULL);
+	unit_loop_start_fiber(&u, park_without_end, NULL);
 	assert_int_equal(loop_next_timer_ns(&u.loop), UINT64_MAX);
 	fiber_wake(fiber_a);
 	unit_loop_run(&u);
@@ -348,9 +348,9 @@ static void start_three_waiters(void)
 	waitq_init(&queue);
 	waitq_wake_one(&queue);
 	waitq_wake_all(&queue);
-	unit_loop_run_fiber(&u, wait_and_note, "1");
-	unit_loop_run_fiber(&u, wait_and_note, "2");
-	unit_loop_run_fiber(&u, wait_and_note, "3");
+	unit_loop_start_fiber(&u, wait_and_note, "1");
+	unit_loop_start_fiber(&u, wait_and_note, "2");
+	unit_loop_start_fiber(&u, wait_and_note, "3");
 	assert_string_equal(trace, "");
 }
 

@@ -20,6 +20,7 @@ struct rig {
 	struct volumes *vols;
 	struct volume *vol;
 	uint8_t *model;
+	bool large;                      /* limits */
 };
 
 static struct volumes_opts small_limits(struct rig *rig)
@@ -29,9 +30,19 @@ static struct volumes_opts small_limits(struct rig *rig)
 				      .overlay_entries_max = 300, .checkpoint_log_bytes = 4 << 20 };
 }
 
-static void open_volumes(struct rig *rig)
+/* So large that no checkpoint comes of them. */
+static struct volumes_opts large_limits(struct rig *rig)
 {
 	struct volumes_opts opts = small_limits(rig);
+
+	opts.overlay_entries_max = 1 << 20;
+	opts.checkpoint_log_bytes = 1 << 30;
+	return opts;
+}
+
+static void open_volumes(struct rig *rig)
+{
+	struct volumes_opts opts = rig->large ? large_limits(rig) : small_limits(rig);
 	struct err err = { "" };
 
 	assert_int_equal(volumes_open(rig->pool, &opts, &rig->vols, &err), 0);
@@ -166,11 +177,50 @@ static void space_comes_back(void **state)
 	free(rig.model);
 }
 
+/* Overwrites most of the volume at random, and now and then a block that is not written again: so each segment keeps a
+ * live block, and none comes back by dying. */
+static uint64_t garbage_off(int i, unsigned *seed)
+{
+	uint64_t blocks = 4 * VOLUME_BYTES / BLOCK_BYTES, kept = blocks / 8;
+
+	return (i % 100 == 0 ? blocks - 1 - (unsigned)i / 100 % kept : rand_r(seed) % (blocks - kept)) * BLOCK_BYTES;
+}
+
+static void fill_with_garbage(void *arg)
+{
+	struct rig *rig = arg;
+	unsigned seed = 1;
+	uint8_t *buf = aligned_alloc(BLOCK_BYTES, VIO_BYTES_MAX);
+
+	open_pool(rig, "64M");
+	make_volume(rig, 4 * VOLUME_BYTES);
+	memset(buf, 1, VIO_BYTES_MAX);
+	for (uint64_t off = 0; off < 4 * VOLUME_BYTES; off += VIO_BYTES_MAX)
+		assert_int_equal(request(rig, VIO_WRITE, off, VIO_BYTES_MAX, buf), 0);
+	for (int i = 0; i < 100000; i++)
+		assert_int_equal(request(rig, VIO_WRITE, garbage_off(i, &seed), BLOCK_BYTES, buf), 0);
+	assert_true(rig->u.now_ns < 1000000000);
+	volume_close(rig->vol);
+	volumes_close(rig->vols);
+	pool_close(rig->pool);
+	free(buf);
+}
+
+static void writes_into_a_pool_full_of_garbage_wait_for_no_timer(void **state)
+{
+	struct rig rig = { .large = true };
+
+	unit_loop_init(&rig.u);
+	unit_loop_run_fiber(&rig.u, fill_with_garbage, &rig);
+	unit_loop_fini(&rig.u);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_back_what_was_written),
 		cmocka_unit_test(space_comes_back),
+		cmocka_unit_test(writes_into_a_pool_full_of_garbage_wait_for_no_timer),
 	};
 
 	return run_unit_tests(tests);

@@ -66,8 +66,30 @@ void unit_loop_run(struct unit_loop *u)
 	}
 }
 
-void unit_loop_run_fiber(struct unit_loop *u, void (*fn)(void *arg), void *arg)
+void unit_loop_start_fiber(struct unit_loop *u, void (*fn)(void *arg), void *arg)
 {
 	assert_int_equal(fiber_start(&u->loop, fn, arg), 0);
 	unit_loop_run(u);
+}
+
+struct job {
+	void (*fn)(void *arg);
+	void *arg;
+	bool ended;
+};
+
+static void job_fiber(void *arg)
+{
+	struct job *job = arg;
+
+	job->fn(job->arg);
+	job->ended = true;
+}
+
+void unit_loop_run_fiber(struct unit_loop *u, void (*fn)(void *arg), void *arg)
+{
+	struct job job = { fn, arg, false };
+
+	unit_loop_start_fiber(u, job_fiber, &job);
+	assert_true(job.ended); /* else it waits for ever */
 }

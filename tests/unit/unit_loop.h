@@ -23,7 +23,10 @@ void unit_loop_fini(struct unit_loop *u);
 /* Runs until nothing is left to do and no timer is armed. */
 void unit_loop_run(struct unit_loop *u);
 
-/* Runs fn(arg) on a fiber, and all that it starts, to the end. */
+/* Runs fn(arg) on a fiber until nothing is left to do; it may wait for something by then. */
+void unit_loop_start_fiber(struct unit_loop *u, void (*fn)(void *arg), void *arg);
+
+/* Runs fn(arg) on a fiber, and all that it starts, to the end, which must come. */
 void unit_loop_run_fiber(struct unit_loop *u, void (*fn)(void *arg), void *arg);
 
 #endif
