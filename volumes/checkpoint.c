@@ -567,7 +567,7 @@ int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks)
 		return rc;
 	vol->lin->checkpointing = true;
 	rc = vol->fresh ? 0 : map_walk(vol, count_unique, &u);
-	refs_abandon(vol->lin);
+	refs_trim(vol->lin);
 	vol->lin->checkpointing = false;
 	waitq_wake_all(&vol->lin->checkpoint_done);
 	*blocks = u.blocks;

@@ -27,7 +27,7 @@
 #define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */
 #define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
 #define REF_PAGES_MAX 1024u      /* of reference counts, in memory during a checkpoint */
-#define REF_CHANGES_MAX (1u << 20) /* gathered before they are applied, in order of their place */
+#define REF_PAGES_KEPT 256u      /* ... and between checkpoints */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
 #define REPLAY_FIBERS_MAX 32u
 #define SEGNO_MAX (1u << 24)

@@ -256,15 +256,37 @@ int refs_settle(struct lineage *lin)
 	return rc;
 }
 
+static void forget_written(struct refs *refs)
+{
+	overlay_clear(&refs->written->changes);
+	refs->written->touch.count = 0;
+}
+
+void refs_trim(struct lineage *lin)
+{
+	while (lin->refs.page_count > REF_PAGES_KEPT)
+		drop_page(&lin->refs, list_entry(lin->refs.pages.next, struct ref_page, node));
+}
+
+void refs_forget(struct lineage *lin, struct lseg *lseg)
+{
+	for (uint32_t n = 0; lseg->ref_page && n < pages_per_segment(lin); n++) {
+		if (lseg->ref_page[n])
+			drop_page(&lin->refs, lseg->ref_page[n]);
+	}
+	mem_free(lseg->ref_page);
+	lseg->ref_page = NULL;
+}
+
 void refs_install(struct lineage *lin)
 {
 	lin->refs.map->root = lin->refs.map->new_root;
-	refs_abandon(lin);
+	forget_written(&lin->refs);
+	refs_trim(lin);
 }
 
 void refs_abandon(struct lineage *lin)
 {
 	drop_pages(&lin->refs);
-	overlay_release(&lin->refs.written->changes);
-	lin->refs.written->touch.count = 0;
+	forget_written(&lin->refs);
 }

@@ -47,5 +47,10 @@ int refs_settle(struct lineage *lin);
 /* The checkpoint is durable, or has failed. */
 void refs_install(struct lineage *lin);
 void refs_abandon(struct lineage *lin);
+/* Frees pages in memory beyond those that are kept between checkpoints; none has changed. */
+void refs_trim(struct lineage *lin);
+/* Frees what is in memory for a segment that goes. */
+struct lseg;
+void refs_forget(struct lineage *lin, struct lseg *lseg);
 
 #endif
