@@ -526,7 +526,7 @@ static bool work_left(const struct world *w, uint32_t turns)
 void manage_work(struct world *w)
 {
 	/* A few operations come in any case, even if the clients are quick. */
-	uint32_t turns = w->config.manage_ns > 0 ? (uint32_t)rng_below(&w->rng, 4) : 0;
+	uint32_t turns = w->config.manage_ns > 0 ? (uint32_t)rng_below(&w->rng, w->config.snapshots_max > 0 ? 10 : 4) : 0;
 
 	w->manage_stopped = false;
 	give_work(w);
