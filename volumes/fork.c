@@ -141,7 +141,19 @@ static bool is_settled(const struct volume_state *vol)
 		if (!layer_is_empty(vol->layer[i]))
 			return false;
 	}
-	return !vol->fresh && !vol->joined;
+	return true;
+}
+
+/* Every image has a tree of its own in the last checkpoint: none needs the volume's to begin with. */
+static bool have_trees(const struct lineage *lin)
+{
+	list_for_each(node, &lin->volumes) {
+		const struct volume_state *vol = list_entry(node, struct volume_state, node);
+
+		if (vol->fresh || vol->joined)
+			return false;
+	}
+	return true;
 }
 
 static int settle(struct volume_state *vol, const struct volume_state *snapshot)
@@ -149,7 +161,7 @@ static int settle(struct volume_state *vol, const struct volume_state *snapshot)
 	struct lineage *lin = vol->lin;
 	int rc = 0;
 
-	while (rc == 0 && (lin->checkpointing || lin->frozen || !is_settled(vol) || !is_settled(snapshot)))
+	while (rc == 0 && (lin->checkpointing || lin->frozen || !have_trees(lin) || !is_settled(vol) || !is_settled(snapshot)))
 		rc = checkpoint_run(lin);
 	return rc;
 }
