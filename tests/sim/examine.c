@@ -311,10 +311,11 @@ static bool judge_new(struct world *w, struct sim_volume *sv)
 /* The rollback that was pending has happened. */
 static bool was_rolled_back(struct world *w, struct sim_volume *sv)
 {
-	const uint32_t *wanted = w->pending.snapshot ? w->pending.snapshot->model->live : NULL;
-	uint32_t slots = model_slots_in_use(sv->model);
+	const struct pending *p = &w->pending;
+	const uint32_t *wanted = p->snapshot ? p->snapshot->model->live : NULL;
+	uint32_t slots = model_slots_within(sv->model, sv->size_found);
 
-	if (!is_ambiguous(w) || w->pending.volume != sv)
+	if (p->op != MANAGE_ROLLBACK || p->volume != sv || p->size_sectors != sv->size_found)
 		return false;
 	for (uint32_t i = 0; i < slots && !w->damaged; i++) {
 		if (sv->content[i] != wanted[i] && wanted[i] != STAMP_UNREADABLE)
