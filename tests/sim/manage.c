@@ -367,11 +367,12 @@ static void nonsense(struct world *w, struct sim_volume *sv)
 		break;
 	case 1:
 		manage_expect(volume_delete(w->vols, "nobody", false, &err), -ENOENT, &err,
-			     "delete of a volume that does not exist");
+			      "delete of a volume that does not exist");
 		break;
 	case 2:
 		if (sv->handle)
-			manage_expect(volume_delete(w->vols, sv->name, false, &err), -EBUSY, &err, "delete of an open volume");
+			manage_expect(volume_delete(w->vols, sv->name, false, &err), -EBUSY, &err,
+				      "delete of an open volume");
 		break;
 	case 3:
 		opts.name = "-x";
@@ -379,7 +380,7 @@ static void nonsense(struct world *w, struct sim_volume *sv)
 		break;
 	case 4:
 		manage_expect(volume_resize(w->vols, sv->name, VOLUME_SIZE_MAX + 1, &err), -EINVAL, &err,
-			     "a volume too big");
+			      "a volume too big");
 		break;
 	default: manage_expect(volume_rename(w->vols, sv->name, "a/b", &err), -EINVAL, &err, "rename to a wrong name");
 	}
@@ -440,7 +441,7 @@ static void rot_some_disk(struct world *w)
 static void fork_something(struct world *w)
 {
 	static const enum manage_op choice[] = {
-		MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_CLONE, MANAGE_CLONE,
+		MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_CLONE,  MANAGE_CLONE,
 		MANAGE_ROLLBACK, MANAGE_VERIFY,   MANAGE_DELETE,   MANAGE_DELETE,   MANAGE_RENAME, MANAGE_NONSENSE,
 	};
 	enum manage_op op = choice[rng_below(&w->rng, sizeof(choice) / sizeof(choice[0]))];
@@ -526,7 +527,8 @@ static bool work_left(const struct world *w, uint32_t turns)
 void manage_work(struct world *w)
 {
 	/* A few operations come in any case, even if the clients are quick. */
-	uint32_t turns = w->config.manage_ns > 0 ? (uint32_t)rng_below(&w->rng, w->config.snapshots_max > 0 ? 10 : 4) : 0;
+	uint32_t turns = w->config.manage_ns > 0 ? (uint32_t)rng_below(&w->rng, w->config.snapshots_max > 0 ? 10 : 4)
+						 : 0;
 
 	w->manage_stopped = false;
 	give_work(w);

@@ -202,8 +202,8 @@ static bool wait_for_reclaim(struct world *w, const struct sim_volume *sv)
 		fiber_sleep_ns(RECLAIM_WAIT_NS);
 	}
 	if (images > 0)
-		sim_fail("%llu deleted images with %llu blocks are not reclaimed, however often", (unsigned long long)images,
-			 (unsigned long long)blocks);
+		sim_fail("%llu deleted images with %llu blocks are not reclaimed, however often",
+			 (unsigned long long)images, (unsigned long long)blocks);
 	return !sim_failed();
 }
 
@@ -237,11 +237,10 @@ static void snapshot_nonsense(struct world *w, const struct sim_volume *snapshot
 	sim_volume_name(snapshot, name);
 	switch (rng_below(&w->rng, 3)) {
 	case 0:
-		manage_expect(volume_snapshot(w->vols, names, 1, &err), -EEXIST, &err, "a second snapshot of the same name");
+		manage_expect(volume_snapshot(w->vols, names, 1, &err), -EEXIST, &err,
+			      "a second snapshot of the same name");
 		break;
-	case 1:
-		manage_expect(volume_resize(w->vols, name, 4096, &err), -EROFS, &err, "resize of a snapshot");
-		break;
+	case 1: manage_expect(volume_resize(w->vols, name, 4096, &err), -EROFS, &err, "resize of a snapshot"); break;
 	default:
 		if (snapshot->of->handle)
 			manage_expect(volume_rollback(w->vols, name, &err), -EBUSY, &err, "rollback of an open volume");
@@ -256,8 +255,12 @@ void manage_fork_nonsense(struct world *w, struct sim_volume *sv)
 
 	snprintf(name, sizeof(name), "%s@twice", sv->name);
 	switch (rng_below(&w->rng, 4)) {
-	case 0: manage_expect(volume_clone(w->vols, sv->name, sv->name, &err), -EEXIST, &err, "a clone in its place"); break;
-	case 1: manage_expect(volume_snapshot(w->vols, twice, 2, &err), -EINVAL, &err, "two snapshots of a volume"); break;
+	case 0:
+		manage_expect(volume_clone(w->vols, sv->name, sv->name, &err), -EEXIST, &err, "a clone in its place");
+		break;
+	case 1:
+		manage_expect(volume_snapshot(w->vols, twice, 2, &err), -EINVAL, &err, "two snapshots of a volume");
+		break;
 	case 2: manage_expect(volume_clone(w->vols, name, "x", &err), -ENOENT, &err, "a clone of nothing"); break;
 	default:
 		if (w->snapshots > 0)

@@ -78,8 +78,8 @@ bool model_cut_judge(struct model_cut *cut, uint32_t which, bool damaged, const 
 {
 	const struct model_volume *origin = cut->origin[which];
 	struct model_verdict verdict;
-	bool right = model_judge(&cut->requests, origin, damaged ? AFTER_DAMAGE : AFTER_POWER, origin->size_sectors, content,
-				 &verdict);
+	bool right = model_judge(&cut->requests, origin, damaged ? AFTER_DAMAGE : AFTER_POWER, origin->size_sectors,
+				 content, &verdict);
 
 	memcpy(why, verdict.why, MODEL_TEXT_BYTES);
 	model_verdict_release(&verdict);

@@ -27,12 +27,12 @@ struct sim_volume {
 	char name[POOL_NAME_MAX + 1]; /* its own */
 	struct sim_volume *of;        /* snapshots: their volume */
 	struct model_volume *model;
-	struct sim_cut *cut;   /* it holds one of several contents, or others of the cut do; NULL: none */
-	uint32_t cut_part;     /* its origin's place in the cut */
-	bool known;            /* its own content is settled: the model is right */
-	bool was_read;         /* content is what it holds, in this opening */
-	uint32_t *content;     /* examined: a stamp for each slot */
-	uint64_t size_found;   /* sectors; 0: not there */
+	struct sim_cut *cut; /* it holds one of several contents, or others of the cut do; NULL: none */
+	uint32_t cut_part;   /* its origin's place in the cut */
+	bool known;          /* its own content is settled: the model is right */
+	bool was_read;       /* content is what it holds, in this opening */
+	uint32_t *content;   /* examined: a stamp for each slot */
+	uint64_t size_found; /* sectors; 0: not there */
 	char name_found[VOLUME_NAME_BYTES];
 	struct volume *handle; /* this life's, NULL: closed */
 	struct client *client; /* this life's, NULL: none */
@@ -61,21 +61,22 @@ enum manage_op {
 /* A management operation whose outcome is not known: under way, or failed. It has happened wholly or not at all. */
 struct pending {
 	enum manage_op op;
-	struct sim_volume *volume;    /* what it is done to, NULL: several, or the pool */
-	char name[POOL_NAME_MAX + 1]; /* RENAME: new name, its own */
-	uint64_t size_sectors;        /* RESIZE, ROLLBACK: new size */
-	struct sim_volume *snapshot;  /* ROLLBACK: its content is the new one */
+	struct sim_volume *volume;              /* what it is done to, NULL: several, or the pool */
+	char name[POOL_NAME_MAX + 1];           /* RENAME: new name, its own */
+	uint64_t size_sectors;                  /* RESIZE, ROLLBACK: new size */
+	struct sim_volume *snapshot;            /* ROLLBACK: its content is the new one */
 	struct sim_volume *made[MODEL_CUT_MAX]; /* CREATE, SNAPSHOT, CLONE: those to be, not yet in the directory ... */
 	struct sim_volume *origin[MODEL_CUT_MAX]; /* ... and what each is made from, NULL: nothing */
 	uint32_t made_count;
 };
 
 /* X(name): of a run over many seeds. */
-#define SIM_COUNTS(X)                                                                                                \
-	X(seeds)                                                                                                     \
-	X(failures)                                                                                                  \
-	X(twice)                                                                                                     \
-	X(crashes) X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) \
+#define SIM_COUNTS(X)                                                                                     \
+	X(seeds)                                                                                          \
+	X(failures)                                                                                       \
+	X(twice)                                                                                          \
+	X(crashes)                                                                                        \
+	X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) \
 		X(memory_failures)
 
 struct counts {
