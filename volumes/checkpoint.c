@@ -352,21 +352,6 @@ static int merge_and_commit(struct lineage *lin)
 	return rc;
 }
 
-/* Again if map nodes could not be read or written: the next try writes to another segment. */
-static int merge_with_retries(struct lineage *lin)
-{
-	struct stream *meta = &lin->stream[STREAM_META];
-	int rc = -EIO;
-
-	for (int tries = 0; tries < MERGE_TRIES && rc == -EIO && !lin->failed; tries++) {
-		while (meta->relocating)
-			waitq_wait(&lin->room);
-		meta->error = 0;
-		rc = merge_and_commit(lin);
-	}
-	return rc;
-}
-
 static bool has_news(const struct volume_state *vol)
 {
 	const struct layer *top = layer_top(vol);
@@ -413,14 +398,29 @@ static int begin(struct lineage *lin)
 	return rc;
 }
 
+/* Again if map nodes could not be read or written: the next try writes to another segment. */
+static int merge_with_retries(struct lineage *lin)
+{
+	struct stream *meta = &lin->stream[STREAM_META];
+	int rc = -EIO;
+
+	for (int tries = 0; tries < MERGE_TRIES && rc == -EIO && !lin->failed; tries++) {
+		while (meta->relocating)
+			waitq_wait(&lin->room);
+		meta->error = 0;
+		rc = begin(lin);
+		if (rc == 0)
+			rc = merge_and_commit(lin);
+	}
+	return rc;
+}
+
 static int checkpoint_once(struct lineage *lin)
 {
 	int rc = 0;
 
 	if (something_new(lin)) {
-		rc = begin(lin);
-		if (rc == 0)
-			rc = merge_with_retries(lin);
+		rc = merge_with_retries(lin);
 		lin->counters.checkpoints++;
 	}
 	if (rc == 0)

@@ -362,6 +362,11 @@ static inline struct layer *layer_top(const struct volume_state *vol)
 {
 	return vol->layers > 0 ? vol->layer[vol->layers - 1] : NULL;
 }
+/* Only snapshots never change. What goes was written before: a replay needs the layer. */
+static inline bool volume_has_top(const struct volume_state *vol)
+{
+	return !(vol->flags & VOLUME_SNAPSHOT);
+}
 static inline bool volume_is_writable(const struct volume_state *vol)
 {
 	return !(vol->flags & (VOLUME_SNAPSHOT | VOLUME_DELETED));

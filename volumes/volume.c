@@ -907,7 +907,7 @@ static int info_on_home(void *arg)
 		info->mapped_blocks += vol->layer[i]->changes.items.count - vol->layer[i]->changes.holes;
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
 		info->segments += lin->segs[i] != NULL;
-	info->parked = lin->nospace && !list_empty(&lin->wait_writes);
+	info->parked = lin->nospace && (!list_empty(&lin->wait_writes) || lin->slow[SLOW_WRITES].running > 0);
 	info->failed = lin->failed != 0;
 	info->recovery_us = lin->recovery_us;
 	info->counters = vol->counters;
