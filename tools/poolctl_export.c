@@ -148,10 +148,19 @@ static enum cli_exit add(struct cli *cli, const char *kind, const char *address,
 {
 	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:b}", "volume", cli->args[0], "kind", kind, "address", address,
 				   "queues", queues, "read_only", cli_value(cli, "read-only") != NULL);
+	enum cli_exit ret;
+	json_t *export;
 
 	put_path(params, "tls_certs", cli_value(cli, "tls-certs"));
 	put_path(params, "tls_psk", cli_value(cli, "tls-psk"));
-	return cli_do(cli, "export.add", params, "volume '%s' is exported on '%s'\n", cli->args[0], address);
+	ret = cli_call(cli, "export.add", params, &export);
+	if (ret)
+		return ret;
+	if (!cli_print_json(cli, export))
+		printf("'%s' is exported%s on '%s'\n", cli->args[0],
+		       json_is_true(json_object_get(export, "read_only")) ? " read-only" : "", address);
+	json_decref(export);
+	return CLI_OK;
 }
 
 enum cli_exit cli_export_add(struct cli *cli)

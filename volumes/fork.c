@@ -140,22 +140,12 @@ void fork_done(struct volume_state *image, bool committed)
 
 /* --- rollback ----------------------------------------------------------------------------------------------------- */
 
-/* Its tree is all there is to it. */
-static bool is_settled(const struct volume_state *vol)
-{
-	for (uint32_t i = 0; i < vol->layers; i++) {
-		if (!layer_is_empty(vol->layer[i]))
-			return false;
-	}
-	return !vol->fresh && !vol->joined;
-}
-
 static int settle(struct volume_state *vol, const struct volume_state *snapshot)
 {
 	struct lineage *lin = vol->lin;
 	int rc = 0;
 
-	while (rc == 0 && (lin->checkpointing || lin->frozen || !is_settled(vol) || !is_settled(snapshot)))
+	while (rc == 0 && (lin->checkpointing || lin->frozen || !volume_is_settled(vol) || !volume_is_settled(snapshot)))
 		rc = checkpoint_run(lin);
 	return rc;
 }

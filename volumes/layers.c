@@ -46,6 +46,15 @@ void layers_release(struct volume_state *vol)
 		layer_put(vol->layer[--vol->layers]);
 }
 
+bool volume_is_settled(const struct volume_state *vol)
+{
+	for (uint32_t i = 0; i < vol->layers; i++) {
+		if (!layer_is_empty(vol->layer[i]))
+			return false;
+	}
+	return !vol->fresh && !vol->joined;
+}
+
 void layers_install(struct volume_state *vol)
 {
 	uint32_t merged = 0;
