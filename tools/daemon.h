@@ -177,8 +177,8 @@ int daemon_volume_resize(struct daemon *daemon, const char *name, const struct r
 /* --- exports ---------------------------------------------------------------------------------------------- */
 
 struct export_request {
-	const char *image;  /* "POOL/VOLUME", or "POOL/VOLUME@SNAPSHOT", which is exported read-only */
-	const char *kind;   /* "vhost-user-blk": address is an absolute path; "nbd": see struct nbd_opts */
+	const char *image; /* "POOL/VOLUME", or "POOL/VOLUME@SNAPSHOT", which is exported read-only */
+	const char *kind;  /* "vhost-user-blk": address is an absolute path; "nbd": see struct nbd_opts */
 	const char *address;
 	uint32_t queues; /* vhost-user-blk; 0: default */
 	bool read_only;

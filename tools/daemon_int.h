@@ -27,8 +27,8 @@ int daemon_forget_export(struct daemon *daemon, struct daemon_export *exp, struc
 	__attribute__((warn_unused_result));
 /* The exports of an image, and of a volume's snapshots, get the new name, which stays even if it cannot be written: the id is
  * what binds them. `old` has the name that it had. */
-int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, const struct volume_info *old, const char *name,
-			 struct err *err) __attribute__((warn_unused_result));
+int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, const struct volume_info *old,
+			 const char *name, struct err *err) __attribute__((warn_unused_result));
 
 /* --- daemon_pool.c ---------------------------------------------------------------------------------------- */
 

@@ -165,8 +165,8 @@ static uint32_t rename_in_memory(struct daemon_pool *pool, const struct volume_i
 	return count;
 }
 
-int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, const struct volume_info *old, const char *name,
-			 struct err *err)
+int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, const struct volume_info *old,
+			 const char *name, struct err *err)
 {
 	int ret = 0;
 

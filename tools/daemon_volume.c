@@ -44,8 +44,8 @@ static int parse_in_pool(const struct target *target, const char *name, enum ima
 	int ret = image_path_parse(name, kind, path, err);
 
 	if (ret == 0 && strcmp(path->pool, target->path.pool) != 0)
-		return err_set(err, -EXDEV, "'%s' is not in pool '%s', and '%s/%s' is: this goes within one pool only", name,
-			       target->path.pool, target->path.pool, target->path.image);
+		return err_set(err, -EXDEV, "'%s' is not in pool '%s', and '%s/%s' is: this goes within one pool only",
+			       name, target->path.pool, target->path.pool, target->path.image);
 	return ret;
 }
 

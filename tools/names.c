@@ -44,10 +44,11 @@ int image_path_parse(const char *name, enum image_kind kind, struct image_path *
 	const char *slash = strchr(name, '/');
 
 	if (!slash || !part_is_valid(name, (size_t)(slash - name)) || !image_name_is_valid(slash + 1, IMAGE_EITHER))
-		return err_set(err, -EINVAL,
-			       "'%.100s' is not the name of %s, each part 1 to %d of A-Z a-z 0-9 . _ - and not beginning "
-			       "with . or -",
-			       name, form_of(kind), POOL_NAME_MAX);
+		return err_set(
+			err, -EINVAL,
+			"'%.100s' is not the name of %s, each part 1 to %d of A-Z a-z 0-9 . _ - and not beginning "
+			"with . or -",
+			name, form_of(kind), POOL_NAME_MAX);
 	if (!image_name_is_valid(slash + 1, kind))
 		return err_set(err, -EINVAL, "'%s' is not the name of %s", name, form_of(kind));
 	snprintf(path->pool, sizeof(path->pool), "%.*s", (int)(slash - name), name);

@@ -12,13 +12,13 @@
 #include "tools/rpc.h"
 
 /* X(name, number, what). */
-#define CLI_EXITS(X)                                                           \
-	X(OK, 0, "done")                                                       \
-	X(FAILED, 1, "the command failed")                                     \
-	X(USAGE, 2, "the command was not understood, or an argument is wrong") \
-	X(UNREACHABLE, 3, "poold cannot be reached, or was lost")              \
+#define CLI_EXITS(X)                                                               \
+	X(OK, 0, "done")                                                           \
+	X(FAILED, 1, "the command failed")                                         \
+	X(USAGE, 2, "the command was not understood, or an argument is wrong")     \
+	X(UNREACHABLE, 3, "poold cannot be reached, or was lost")                  \
 	X(NOT_FOUND, 4, "there is no such pool, volume, snapshot, export or disk") \
-	X(BUSY, 5, "it is in use, exists already, or holds data")              \
+	X(BUSY, 5, "it is in use, exists already, or holds data")                  \
 	X(REFUSED, 6, "not permitted, or not without --yes or --force")
 
 enum cli_exit {

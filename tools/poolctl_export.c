@@ -39,7 +39,9 @@ static void put_queues(struct table *table, const json_t *export)
 
 void cli_print_exports(const json_t *exports)
 {
-	static const char *const heads[] = { "VOLUME", "KIND", "STATE", "CLIENT", "ACCESS", ">QUEUES", "ADDRESS", NULL };
+	static const char *const heads[] = {
+		"VOLUME", "KIND", "STATE", "CLIENT", "ACCESS", ">QUEUES", "ADDRESS", NULL
+	};
 	struct table table;
 	json_t *export;
 	size_t i;
@@ -146,8 +148,8 @@ static void put_path(json_t *params, const char *key, const char *value)
 
 static enum cli_exit add(struct cli *cli, const char *kind, const char *address, int queues)
 {
-	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:b}", "volume", cli->args[0], "kind", kind, "address", address,
-				   "queues", queues, "read_only", cli_value(cli, "read-only") != NULL);
+	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:b}", "volume", cli->args[0], "kind", kind, "address",
+				   address, "queues", queues, "read_only", cli_value(cli, "read-only") != NULL);
 	enum cli_exit ret;
 	json_t *export;
 

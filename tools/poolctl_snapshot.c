@@ -7,8 +7,8 @@
 
 static void print_snapshots(const json_t *snapshots)
 {
-	static const char *const heads[] = { "SNAPSHOT", ">SIZE",   ">REFERENCED", ">UNIQUE", ">SHARED",
-					     "CREATED",	 "EXPORTED ON", NULL };
+	static const char *const heads[] = { "SNAPSHOT", ">SIZE",   ">REFERENCED", ">UNIQUE",
+					     ">SHARED",  "CREATED", "EXPORTED ON", NULL };
 	struct table table;
 	json_t *snapshot;
 	size_t i;
@@ -53,7 +53,8 @@ enum cli_exit cli_snapshot_show(struct cli *cli)
 	if (ret)
 		return ret;
 	if (!cli_print_json(cli, snapshot))
-		printf("snapshot    %s\nvolume      %s\nsize        %s\nreferenced  %s\nunique      %s\nshared      %s\n"
+		printf("snapshot    %s\nvolume      %s\nsize        %s\nreferenced  %s\nunique      %s\nshared      "
+		       "%s\n"
 		       "created     %s\nexports     %s\n",
 		       cli_text(snapshot, "snapshot"), cli_text(snapshot, "volume"),
 		       cli_size_text(snapshot, "size_bytes"), cli_size_text(snapshot, "referenced_bytes"),
@@ -82,7 +83,8 @@ static json_t *name_array(const struct cli *cli)
 enum cli_exit cli_snapshot_create(struct cli *cli)
 {
 	json_t *snapshots;
-	enum cli_exit ret = cli_call(cli, "snapshot.create", json_pack("{s:o}", "snapshots", name_array(cli)), &snapshots);
+	enum cli_exit ret =
+		cli_call(cli, "snapshot.create", json_pack("{s:o}", "snapshots", name_array(cli)), &snapshots);
 
 	if (ret)
 		return ret;
@@ -115,8 +117,8 @@ enum cli_exit cli_snapshot_rollback(struct cli *cli)
 {
 	const char *name = cli->args[0];
 	int volume_len = (int)strcspn(name, "@");
-	enum cli_exit ret = cli_confirm(cli, "roll volume '%.*s' back to '%s' and lose what was written since", volume_len,
-					name, name);
+	enum cli_exit ret = cli_confirm(cli, "roll volume '%.*s' back to '%s' and lose what was written since",
+					volume_len, name, name);
 
 	if (ret)
 		return ret;

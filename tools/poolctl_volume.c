@@ -9,8 +9,8 @@
 
 static void print_volumes(const json_t *volumes)
 {
-	static const char *const heads[] = { "VOLUME", ">SIZE",	">REFERENCED", ">SNAPSHOTS", "POLICY",
-					     "STATE",  "EXPORTED ON", NULL };
+	static const char *const heads[] = { "VOLUME", ">SIZE", ">REFERENCED", ">SNAPSHOTS",
+					     "POLICY", "STATE", "EXPORTED ON", NULL };
 	struct table table;
 	json_t *volume;
 	size_t i;
