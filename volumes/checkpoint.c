@@ -532,7 +532,7 @@ int checkpoint_run(struct lineage *lin)
 	return rc;
 }
 
-/* --- what an image holds alone ------------------------------------------------------------------------------------ */
+/* --- what an image holds ------------------------------------------------------------------------------------------ */
 
 struct unique {
 	struct lineage *lin;
@@ -555,21 +555,34 @@ static int count_unique(void *arg, uint64_t key, int level, const struct node_pt
 	return 0;
 }
 
+/* Its tree is all there is to it, and the trees of all others are counted. */
+static bool is_measurable(const struct volume_state *vol)
+{
+	list_for_each(node, &vol->lin->volumes) {
+		if (list_entry(node, struct volume_state, node)->fresh)
+			return false;
+	}
+	return volume_is_settled(vol);
+}
+
 /* Counts are stable between checkpoints only, so this keeps them off. */
-int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks)
+int checkpoint_measure(struct volume_state *vol, struct volume_space *space)
 {
 	struct unique u = { .lin = vol->lin };
-	int rc = checkpoint_run(vol->lin);
+	int rc = is_measurable(vol) ? 0 : checkpoint_run(vol->lin);
 
 	while (vol->lin->checkpointing)
 		waitq_wait(&vol->lin->checkpoint_done);
 	if (rc < 0)
 		return rc;
 	vol->lin->checkpointing = true;
-	rc = vol->fresh ? 0 : map_walk(vol, count_unique, &u);
+	if (vol->lin->images == 1)
+		u.blocks = vol->mapped_blocks;
+	else if (!vol->fresh)
+		rc = map_walk(vol, count_unique, &u);
 	refs_trim(vol->lin);
 	vol->lin->checkpointing = false;
 	waitq_wake_all(&vol->lin->checkpoint_done);
-	*blocks = u.blocks;
+	*space = (struct volume_space){ vol->mapped_blocks, u.blocks };
 	return rc;
 }

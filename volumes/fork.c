@@ -134,16 +134,6 @@ void fork_done(struct volume_state *image, bool committed)
 
 /* --- rollback ----------------------------------------------------------------------------------------------------- */
 
-/* Its tree is all there is to it. */
-static bool is_settled(const struct volume_state *vol)
-{
-	for (uint32_t i = 0; i < vol->layers; i++) {
-		if (!layer_is_empty(vol->layer[i]))
-			return false;
-	}
-	return true;
-}
-
 /* Every image has a tree of its own in the last checkpoint: none needs the volume's to begin with. */
 static bool have_trees(const struct lineage *lin)
 {
@@ -161,7 +151,7 @@ static int settle(struct volume_state *vol, const struct volume_state *snapshot)
 	struct lineage *lin = vol->lin;
 	int rc = 0;
 
-	while (rc == 0 && (lin->checkpointing || lin->frozen || !have_trees(lin) || !is_settled(vol) || !is_settled(snapshot)))
+	while (rc == 0 && (lin->checkpointing || lin->frozen || !have_trees(lin) || !volume_is_settled(vol) || !volume_is_settled(snapshot)))
 		rc = checkpoint_run(lin);
 	return rc;
 }

@@ -356,6 +356,8 @@ bool layer_is_empty(const struct layer *layer);
 /* The image's layers become those of `from`. */
 void layers_share(struct volume_state *vol, const struct volume_state *from);
 void layers_release(struct volume_state *vol);
+/* Its tree is all there is to it. */
+bool volume_is_settled(const struct volume_state *vol);
 /* Drops what the checkpoint has merged and takes over its tree. */
 void layers_install(struct volume_state *vol);
 static inline struct layer *layer_top(const struct volume_state *vol)
@@ -424,8 +426,9 @@ void checkpoint_later(struct lineage *lin);
 void checkpoint_init(struct lineage *lin);
 /* Makes one and waits. Fiber. */
 int checkpoint_run(struct lineage *lin);
-/* Blocks that only this image refers to, as of the last checkpoint. Fiber. */
-int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks);
+/* See volume_get_space. Fiber. */
+int checkpoint_measure(struct volume_state *vol, struct volume_space *space);
+
 /* --- recover.c -------------------------------------------------------------------------------------------- */
 
 /* Loads liveness, replays the log, seals its end. Fiber of the home loop. `segments` are all the lineage has. */
