@@ -20,6 +20,10 @@ static const struct scheme {
 } schemes[] = {
 	{ "file", disk_file_open },
 	{ "ram", disk_ram_open },
+	{ "nbd", disk_nbd_open },
+	{ "nbds", disk_nbd_open },
+	{ "nbd+unix", disk_nbd_open },
+	{ "nbds+unix", disk_nbd_open },
 	{ "fault", fault_open },
 };
 
