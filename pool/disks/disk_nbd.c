@@ -129,12 +129,14 @@ static short events_of(struct nbd_handle *h)
 		       (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
 }
 
-/* libnbd accepts one notification only while it waits for it. */
+/* Tells libnbd what it waits to be told. */
 static int notify(struct nbd_handle *h, int revents)
 {
-	if ((revents & (POLLIN | POLLHUP | POLLERR)) && (nbd_aio_get_direction(h) & LIBNBD_AIO_DIRECTION_READ))
+	unsigned direction = nbd_aio_get_direction(h);
+
+	if ((revents & ~POLLOUT) && (direction & LIBNBD_AIO_DIRECTION_READ))
 		return nbd_aio_notify_read(h);
-	if ((revents & (POLLOUT | POLLHUP | POLLERR)) && (nbd_aio_get_direction(h) & LIBNBD_AIO_DIRECTION_WRITE))
+	if ((revents & ~POLLIN) && (direction & LIBNBD_AIO_DIRECTION_WRITE))
 		return nbd_aio_notify_write(h);
 	return 0;
 }
@@ -263,17 +265,28 @@ static int nbd_send(struct remote *remote, struct remote_req *req)
 	return nbd_aio_is_dead(h) > 0 || nbd_aio_is_closed(h) > 0 ? -ENOTCONN : -nbd_get_errno();
 }
 
+static bool is_readable(struct nbd_handle *h)
+{
+	struct pollfd pollfd = { .fd = nbd_aio_get_fd(h), .events = POLLIN };
+
+	return poll(&pollfd, 1, 0) > 0;
+}
+
+/* libnbd must not be told to read when there is nothing: it would write nothing until there is. So only readable() leads to
+ * reading, and only after a look. A notification goes as far as one reply. */
 static int nbd_service(struct remote *remote, int revents, struct err *err)
 {
 	struct nbd_handle *h = nbd_of(remote)->nbd;
-	int left;
 
-	/* A notification goes as far as one reply, so as long as replies come there may be more. */
-	do {
-		left = nbd_aio_in_flight(h);
-		if (notify(h, revents))
+	if (revents & POLLOUT) {
+		if (notify(h, POLLOUT))
 			return nbd_error(err);
-	} while (revents && nbd_aio_in_flight(h) < left && nbd_aio_in_flight(h) > 0);
+	} else if (revents) {
+		for (int i = 0; i < REMOTE_REQS_MAX && is_readable(h); i++) {
+			if (notify(h, POLLIN))
+				return nbd_error(err);
+		}
+	}
 	if (nbd_aio_is_dead(h) > 0 || nbd_aio_is_closed(h) > 0)
 		return err_set(err, -ENOTCONN, "the server closed the connection");
 	return 0;

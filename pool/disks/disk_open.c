@@ -24,6 +24,7 @@ static const struct scheme {
 	{ "nbds", disk_nbd_open },
 	{ "nbd+unix", disk_nbd_open },
 	{ "nbds+unix", disk_nbd_open },
+	{ "iscsi", disk_iscsi_open },
 	{ "fault", fault_open },
 };
 

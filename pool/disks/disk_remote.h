@@ -24,7 +24,6 @@
 
 #define REMOTE_REQS_MAX	      128 /* sent and not answered */
 #define REMOTE_PIECE_BYTES    (1u << 20)
-#define REMOTE_CONNECT_NS     (10ull * 1000000000)
 #define REMOTE_TIMEOUT_S      30 /* default of the option timeout= */
 #define REMOTE_TRIES_MAX      40
 #define REMOTE_DISCARD_BYTES  (128u << 20)
@@ -75,8 +74,8 @@ struct remote_ops {
 	void (*disconnect)(struct remote *remote);
 	/* Required. Starts a request. 0, or -errno: it is not started. */
 	int (*send)(struct remote *remote, struct remote_req *req);
-	/* Required. Reads and writes the socket, without waiting; revents 0: writes what send has left to be written. 0, or
-	 * -errno and a message: the session is over. */
+	/* Required. Reads or writes the socket, without waiting: one of POLLIN and POLLOUT, perhaps with POLLHUP or POLLERR;
+	 * 0: writes what send has left to be written. 0, or -errno and a message: the session is over. */
 	int (*service)(struct remote *remote, int revents, struct err *err);
 	/* Required. The socket, and what is to be waited for on it (POLLIN, POLLOUT). */
 	int (*fd)(struct remote *remote);

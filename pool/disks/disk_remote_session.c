@@ -17,6 +17,7 @@
 
 #define BACKOFF_NS_MIN (50ull * 1000000)
 #define BACKOFF_NS_MAX (2000ull * 1000000)
+#define CONNECT_NS_MAX (10ull * 1000000000)
 #define MARK_BLOCK_BYTES 4096
 #define REWRITE_DEPTH 16
 
@@ -36,7 +37,7 @@ void remote_lost(struct remote *remote, const char *why)
 	fiber_wake(remote->fiber);
 }
 
-static void on_ready(struct remote *remote, int revents)
+static void on_ready(struct remote *remote, int revents, int asked)
 {
 	struct err err;
 
@@ -44,7 +45,7 @@ static void on_ready(struct remote *remote, int revents)
 		return;
 	if (revents < 0)
 		remote_lost(remote, strerror(-revents));
-	else if (remote->ops->service(remote, revents, &err))
+	else if (remote->ops->service(remote, revents | asked, &err))
 		remote_lost(remote, err.msg);
 	else
 		remote_pump_soon(remote); /* which arms the polls again */
@@ -52,12 +53,12 @@ static void on_ready(struct remote *remote, int revents)
 
 static void readable(struct fd_poll *poll, int revents)
 {
-	on_ready(container_of(poll, struct remote, poll_in), revents);
+	on_ready(container_of(poll, struct remote, poll_in), revents, POLLIN);
 }
 
 static void writable(struct fd_poll *poll, int revents)
 {
-	on_ready(container_of(poll, struct remote, poll_out), revents);
+	on_ready(container_of(poll, struct remote, poll_out), revents, POLLOUT);
 }
 
 static void session_end(struct remote *remote)
@@ -220,9 +221,10 @@ static int session_prove(struct remote *remote, const struct remote_geometry *ge
 
 static int session_begin(struct remote *remote, struct err *err)
 {
+	uint64_t limit_ns = remote->timeout_ns < CONNECT_NS_MAX ? remote->timeout_ns : CONNECT_NS_MAX;
 	struct remote_geometry geometry = { 0 };
 	struct reactor *reactor = reactor_of(remote->home);
-	int ret = remote->ops->connect(remote, loop_now_ns(remote->home) + REMOTE_CONNECT_NS, &geometry, err);
+	int ret = remote->ops->connect(remote, loop_now_ns(remote->home) + limit_ns, &geometry, err);
 
 	if (ret)
 		return ret;
