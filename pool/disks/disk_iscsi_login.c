@@ -43,6 +43,17 @@ int iscsi_error(struct iscsi_disk *disk, int code, struct err *err)
 	return err_set(err, code, "%.*s", (int)strcspn(text, "\n"), text);
 }
 
+/* What poll has seen of a socket that is broken: libiscsi would only say that it is. */
+static int socket_error(int fd, struct err *err)
+{
+	socklen_t code_bytes = sizeof(int);
+	int code = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_bytes) || code == 0)
+		code = ECONNRESET;
+	return err_set(err, -ECONNREFUSED, "%s", strerror(code));
+}
+
 int iscsi_step_wait(struct iscsi_disk *disk, uint64_t deadline_ns, struct err *err)
 {
 	struct iscsi_context *iscsi = disk->iscsi;
@@ -57,6 +68,8 @@ int iscsi_step_wait(struct iscsi_disk *disk, uint64_t deadline_ns, struct err *e
 			return err_set(err, revents, "the target does not answer");
 		if (revents < 0)
 			return err_set(err, revents, "%s", strerror(-revents));
+		if (revents & (POLLERR | POLLHUP))
+			return socket_error(fd, err);
 		if (iscsi_service(iscsi, revents) && !disk->step.done)
 			return iscsi_error(disk, -ECONNREFUSED, err);
 	}

@@ -75,6 +75,8 @@ void unit_server_signal(pid_t pid, int signal)
 	assert_int_equal(kill(pid, signal), 0);
 	if (signal == SIGKILL || signal == SIGTERM)
 		assert_int_equal(waitpid(pid, NULL, 0), pid);
+	else if (signal == SIGSTOP)
+		assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
 }
 
 void unit_server_wait_path(const char *path)

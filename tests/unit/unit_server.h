@@ -11,7 +11,8 @@ bool unit_has(const char *program);
 /* Starts a program whose arguments are the words of `command` (printf), in a process that dies with this one. What it prints
  * goes to $UNIT_SERVER_LOG, or nowhere. */
 pid_t unit_server_start(const char *command, ...) __attribute__((format(printf, 1, 2)));
-/* Sends the signal and, if it is SIGKILL or SIGTERM, waits for the end. */
+/* Sends the signal and, if it is SIGKILL or SIGTERM, waits for the end; if SIGSTOP, until it
+ * stands still. */
 void unit_server_signal(pid_t pid, int signal);
 /* Waits until `path` exists, for 10 s at most. */
 void unit_server_wait_path(const char *path);
