@@ -1,8 +1,8 @@
 /* Load straight on a disk of any kind, without a pool: what the disk and its driver can do.
  *
- *	disk URI randread|randwrite DEPTH SECONDS
+ *	disk URI randread|randwrite DEPTH SECONDS [BYTES]
  *
- * Prints operations of 4 KiB a second, and the CPU time of this process for one. Overwrites the disk. */
+ * Prints operations of BYTES (4096) a second, and the CPU time of this process for one. Overwrites the disk. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +15,8 @@
 #include "pool/runtime/reactor.h"
 
 #define DEPTH_MAX 1024
-#define IO_BYTES  4096
+#define BYTES_MAX (1u << 20)
+#define PAGE	  4096
 #define NS_PER_S  1000000000.0
 
 struct one {
@@ -26,7 +27,7 @@ struct one {
 static struct load {
 	const char *uri;
 	enum disk_op op;
-	uint32_t depth;
+	uint32_t depth, io_bytes;
 	uint64_t run_ns, end_ns, done, failed;
 	uint32_t flying;
 	struct disk *disk;
@@ -37,9 +38,9 @@ static struct load {
 
 static void next(struct one *one)
 {
-	uint64_t places = load.disk->size_bytes / IO_BYTES;
+	uint64_t places = load.disk->size_bytes / load.io_bytes;
 
-	one->io.off_bytes = loop_random(loop_self()) % places * IO_BYTES;
+	one->io.off_bytes = loop_random(loop_self()) % places * load.io_bytes;
 	disk_submit(load.disk, &one->io);
 }
 
@@ -60,9 +61,9 @@ static void start(char *buf)
 	for (uint32_t i = 0; i < load.depth; i++) {
 		struct one *one = &load.ones[i];
 
-		one->iov = (struct iovec){ .iov_base = buf + i * IO_BYTES, .iov_len = IO_BYTES };
+		one->iov = (struct iovec){ .iov_base = buf + (size_t)i * load.io_bytes, .iov_len = load.io_bytes };
 		one->io = (struct disk_io){
-			.op = load.op, .len_bytes = IO_BYTES, .iov = &one->iov, .iov_count = 1, .done = one_done
+			.op = load.op, .len_bytes = load.io_bytes, .iov = &one->iov, .iov_count = 1, .done = one_done
 		};
 		next(one);
 	}
@@ -70,14 +71,14 @@ static void start(char *buf)
 
 static void run(void *arg)
 {
-	char *buf = aligned_alloc(IO_BYTES, DEPTH_MAX * IO_BYTES);
+	char *buf = aligned_alloc(PAGE, (size_t)load.depth * load.io_bytes);
 	struct err err;
 
 	if (!buf || disk_open(load.uri, &(struct disk_open_opts){ 0 }, &load.disk, &err)) {
 		fprintf(stderr, "disk: %s\n", buf ? err.msg : "no memory");
 		exit(1);
 	}
-	memset(buf, 1, DEPTH_MAX * IO_BYTES);
+	memset(buf, 1, (size_t)load.depth * load.io_bytes);
 	load.fiber = fiber_self();
 	start(buf);
 	while (load.flying > 0)
@@ -91,8 +92,8 @@ int main(int argc, char **argv)
 {
 	struct err err;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: disk URI randread|randwrite DEPTH SECONDS\n");
+	if (argc != 5 && argc != 6) {
+		fprintf(stderr, "usage: disk URI randread|randwrite DEPTH SECONDS [BYTES]\n");
 		return argc == 1 ? 0 : 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
@@ -100,7 +101,8 @@ int main(int argc, char **argv)
 	load.op = strcmp(argv[2], "randwrite") == 0 ? DISK_WRITE : DISK_READ;
 	load.depth = (uint32_t)atoi(argv[3]);
 	load.run_ns = (uint64_t)(atof(argv[4]) * NS_PER_S);
-	if (load.depth < 1 || load.depth > DEPTH_MAX)
+	load.io_bytes = argc == 6 ? (uint32_t)atoi(argv[5]) : PAGE;
+	if (load.depth < 1 || load.depth > DEPTH_MAX || load.io_bytes < PAGE || load.io_bytes > BYTES_MAX || load.io_bytes % PAGE)
 		return 2;
 	if (reactor_create(0, -1, &load.reactor, &err) || fiber_start(reactor_loop(load.reactor), run, NULL)) {
 		fprintf(stderr, "disk: %s\n", err.msg);

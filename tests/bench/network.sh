@@ -57,18 +57,18 @@ pooled() {
     wait "${pids[-1]}" || true
 }
 
-start nbdkit --foreground --unix "$tmp/nbd" memory 1G
+start nbdkit --foreground --unix "$tmp/nbd" memory 4G
 wait_for test -S "$tmp/nbd"
 uri="nbd+unix:///?socket=$tmp/nbd"
 fio --name=fill --ioengine=nbd --uri="$uri" --rw=write --bs=1M --iodepth=4 --size=1G >/dev/null
 for mode in randread randwrite; do
     printf 'nbd %s straight ' $mode
     taskset -c 0 fio --name=x --ioengine=nbd --uri="$uri" --rw=$mode --bs=4k --iodepth=32 --size=1G --time_based --runtime="$seconds" \
-        --output-format=json | jq ".jobs[0].${mode#rand}.iops | floor"
+        --output-format=json --output="$tmp/fio" >/dev/null && sed -n '/^{/,$p' "$tmp/fio" | jq ".jobs[0].${mode#rand}.iops | floor"
 done
 pooled nbd "$uri"
 
-truncate -s 1G "$tmp/lun"
+truncate -s 4G "$tmp/lun"
 export TGT_IPC_SOCKET=$tmp/tgt
 start tgtd -f --iscsi portal=127.0.0.1:13260 -C 1
 wait_for test -S "$tmp/tgt.1"
