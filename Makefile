@@ -23,7 +23,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 PKG_CONFIG ?= pkg-config
-PKGS       := liburing libisal jansson gnutls
+PKGS       := liburing libisal jansson gnutls libnbd libiscsi
 
 OPT_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 OPT_debug   := -Og -g3
@@ -54,7 +54,7 @@ LIBS        := $(ENGINE_LIBS) $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) 
 # ---- sources ----
 
 REACTOR_SRCS := $(wildcard pool/runtime/reactor*.c pool/runtime/offload.c)
-DRIVERS_SRCS := $(foreach driver,file open ram iscsi nbd,$(wildcard pool/disks/disk_$(driver)*.c))
+DRIVERS_SRCS := $(foreach driver,file open ram remote iscsi nbd,$(wildcard pool/disks/disk_$(driver)*.c))
 REAL_SRCS    := $(REACTOR_SRCS) $(DRIVERS_SRCS)
 BASE_SRCS    := $(wildcard pool/base/*.c)
 RUNTIME_SRCS := $(filter-out $(REACTOR_SRCS),$(wildcard pool/runtime/*.c))
@@ -282,8 +282,8 @@ demo: ## install what is missing, build, show a guest on a volume surviving kill
 # ---- what it takes ----
 
 DEPS_BUILD := gcc make pkg-config libc6-dev liburing-dev libisal-dev libboost-context-dev libjansson-dev \
-	libgnutls28-dev libcmocka-dev
-DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox nbdkit libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
+	libgnutls28-dev libnbd-dev libiscsi-dev libcmocka-dev
+DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox nbdkit tgt libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
 	qemu-system-x86 qemu-utils busybox-static cpio \
 	e2fsprogs xfsprogs python3 man-db
 

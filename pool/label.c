@@ -286,6 +286,19 @@ static int failure_rank(int ret)
 	return ret == -EOPNOTSUPP ? 3 : ret == -EUCLEAN ? 2 : ret == -ENOENT ? 0 : 1;
 }
 
+/* The disk is to be known by this label. */
+static void set_mark(struct disk *disk, const struct label *label)
+{
+	struct disk_mark mark = { .count = LABEL_COPIES, .skip_bytes = offsetof(struct label_block, pool_uuid) };
+
+	static_assert(sizeof(mark.bytes) == sizeof(label->pool_uuid) + sizeof(label->disk_uuid), "mark");
+	for (uint32_t copy = 0; copy < LABEL_COPIES; copy++)
+		mark.off_bytes[copy] = label_copy_off(label->disk_bytes, copy);
+	memcpy(mark.bytes, label->pool_uuid.b, sizeof(label->pool_uuid));
+	memcpy(mark.bytes + sizeof(label->pool_uuid), label->disk_uuid.b, sizeof(label->disk_uuid));
+	disk_set_mark(disk, &mark);
+}
+
 int label_read(struct disk *disk, struct label *out, struct err *err)
 {
 	struct label_block *block;
@@ -310,9 +323,10 @@ int label_read(struct disk *disk, struct label *out, struct err *err)
 		}
 	}
 	mem_free(block);
-	if (found && worst != -EOPNOTSUPP)
-		return 0;
-	return err_set(err, worst, "%s", worst_err.msg);
+	if (!found || worst == -EOPNOTSUPP)
+		return err_set(err, worst, "%s", worst_err.msg);
+	set_mark(disk, out);
+	return 0;
 }
 
 static int pair_write(struct disk *disk, const struct label *label, uint32_t first, struct label_block *block)
@@ -354,7 +368,10 @@ int label_write(struct disk *disk, const struct label *label, struct err *err)
 	if (!ret)
 		ret = pair_write(disk, label, 2, block);
 	mem_free(block);
-	return ret ? err_set(err, ret, "cannot write the label: %s", strerror(-ret)) : 0;
+	if (ret)
+		return err_set(err, ret, "cannot write the label: %s", strerror(-ret));
+	set_mark(disk, label);
+	return 0;
 }
 
 int label_wipe(struct disk *disk, struct err *err)
@@ -366,6 +383,7 @@ int label_wipe(struct disk *disk, struct err *err)
 	if (!zeroes)
 		return err_set(err, -ENOMEM, "out of memory");
 	memset(zeroes, 0, WIPE_BYTES);
+	disk_set_mark(disk, &(struct disk_mark){ .count = 0 });
 	ret = disk_write(disk, 0, zeroes, front);
 	if (!ret)
 		ret = disk_write(disk, disk->size_bytes - front, zeroes, front);

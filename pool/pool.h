@@ -74,7 +74,8 @@ struct pool_disk_info {
 	const char *uri;
 	uint32_t id;
 	struct uuid uuid;
-	const char *state;               /* "online", "failed" */
+	const char *state;               /* "online", "away" (it cannot be reached; I/O waits), "failed" */
+	const char *why;                 /* it is away, or NULL; valid until the caller gives way */
 	uint64_t size_bytes, zones, zones_free;
 	struct disk_counters counters;
 };

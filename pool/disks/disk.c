@@ -126,6 +126,17 @@ void disk_done_later(struct disk_io *io, int res)
 	loop_post(loop_self(), &io->task);
 }
 
+void disk_set_mark(struct disk *disk, const struct disk_mark *mark)
+{
+	if (disk->ops->set_mark)
+		disk->ops->set_mark(disk, mark);
+}
+
+const char *disk_away(const struct disk *disk)
+{
+	return disk->ops->away ? disk->ops->away(disk) : NULL;
+}
+
 void disk_counters_sum(const struct disk *disk, struct disk_counters *sum)
 {
 	memset(sum, 0, sizeof(*sum));

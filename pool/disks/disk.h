@@ -44,6 +44,15 @@ struct disk_io {
 	void *priv[6];
 };
 
+/* What shows that a disk is still the same one: `bytes`, found at skip_bytes in any of the blocks of 4 KiB at off_bytes. */
+#define DISK_MARK_BYTES 32
+struct disk_mark {
+	uint32_t count;                  /* of places; 0: nothing to be known by */
+	uint64_t off_bytes[4];
+	uint32_t skip_bytes;
+	uint8_t bytes[DISK_MARK_BYTES];
+};
+
 struct disk_ops {
 	const char *scheme;              /* Required. "file", "ram", ... */
 	/* Required. Starts an I/O that disk_submit has checked. Loop thread of the submitter. Never fails: errors go to
@@ -51,6 +60,11 @@ struct disk_ops {
 	void (*submit)(struct disk *disk, struct disk_io *io);
 	/* Required. Frees the disk; no I/O is in flight. Fiber of the pool's loop; may wait. */
 	void (*close)(struct disk *disk);
+	/* Optional, for disks that may become another one unnoticed: remembers the mark, which is checked whenever the disk
+	 * comes back. Loop of the opener. */
+	void (*set_mark)(struct disk *disk, const struct disk_mark *mark);
+	/* Optional. Why the disk cannot be reached at present, NULL if it can. Loop of the opener; valid until it gives way. */
+	const char *(*away)(const struct disk *disk);
 };
 
 struct disk_counters {
@@ -76,8 +90,8 @@ struct disk_open_opts {
 	bool preallocate;                /* with create_bytes: allocate all blocks now */
 };
 
-/* Opens "PATH", "file:PATH", "ram:SIZE[,block=N]", "fault:OPTS:URI". Fiber of a real loop; waits. The file is locked
- * against a second opener (-EBUSY). */
+/* Opens "PATH", "file:PATH", "ram:SIZE[,block=N]", "nbd://...", "iscsi://...", "fault:OPTS:URI". Fiber of a real loop; waits.
+ * A file is locked against a second opener (-EBUSY). */
 int disk_open(const char *uri, const struct disk_open_opts *opts, struct disk **out, struct err *err);
 void disk_close(struct disk *disk);
 
@@ -88,6 +102,11 @@ void disk_submit(struct disk *disk, struct disk_io *io);
 int disk_read(struct disk *disk, uint64_t off_bytes, void *buf, uint64_t len_bytes);
 int disk_write(struct disk *disk, uint64_t off_bytes, const void *buf, uint64_t len_bytes);
 int disk_flush(struct disk *disk);
+
+/* Tells the disk by what it is known, or that it is known by nothing any more (count 0). Loop of the opener. */
+void disk_set_mark(struct disk *disk, const struct disk_mark *mark);
+/* Why a disk cannot be reached at present (its I/O waits), or NULL. Loop of the opener; valid until it gives way. */
+const char *disk_away(const struct disk *disk);
 
 void disk_counters_sum(const struct disk *disk, struct disk_counters *sum);
 

@@ -370,10 +370,22 @@ static void fault_close(struct disk *disk)
 	mem_free(fault);
 }
 
+static void fault_set_mark(struct disk *disk, const struct disk_mark *mark)
+{
+	disk_set_mark(fault_of(disk)->inner, mark);
+}
+
+static const char *fault_away(const struct disk *disk)
+{
+	return disk_away(container_of(disk, struct fault_disk, disk)->inner);
+}
+
 static const struct disk_ops fault_ops = {
 	.scheme = "fault",
 	.submit = fault_submit,
 	.close = fault_close,
+	.set_mark = fault_set_mark,
+	.away = fault_away,
 };
 
 /* ---- options ---- */

@@ -16,5 +16,9 @@ int disk_file_open(
     const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out, struct err *err);
 int disk_ram_open(
     const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out, struct err *err);
+int disk_nbd_open(
+    const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out, struct err *err);
+int disk_iscsi_open(
+    const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out, struct err *err);
 
 #endif

@@ -20,6 +20,11 @@ static const struct scheme {
 } schemes[] = {
 	{ "file", disk_file_open },
 	{ "ram", disk_ram_open },
+	{ "nbd", disk_nbd_open },
+	{ "nbds", disk_nbd_open },
+	{ "nbd+unix", disk_nbd_open },
+	{ "nbds+unix", disk_nbd_open },
+	{ "iscsi", disk_iscsi_open },
 	{ "fault", fault_open },
 };
 

@@ -51,6 +51,21 @@ struct fd_watch {
 int fd_watch_start(struct reactor *reactor, struct fd_watch *watch, int fd, void (*fn)(struct fd_watch *watch));
 void fd_watch_stop(struct fd_watch *watch);
 
+/* Asks once whether a descriptor is ready: after fd_poll_arm, fn runs on the loop thread with poll's revents, or -errno, and
+ * it is armed no more. Level-triggered: what is ready already tells in the same turn. Not to be armed twice.
+ * fd_poll_stop: as fd_watch_stop. */
+struct fd_poll {
+	struct ring_op op;
+	struct reactor *reactor;
+	int fd;
+	bool armed, stopping;
+	struct fiber *stopper;
+	void (*fn)(struct fd_poll *poll, int revents);
+};
+void fd_poll_init(struct reactor *reactor, struct fd_poll *poll, int fd, void (*fn)(struct fd_poll *poll, int revents));
+void fd_poll_arm(struct fd_poll *poll, short events);
+void fd_poll_stop(struct fd_poll *poll);
+
 /* Waits (fiber) until fd is ready for `events`, deadline_ns (loop time; UINT64_MAX: none) passes, or `cancel` is
  * signalled. Returns revents > 0, -ETIMEDOUT, -ECANCELED or -errno. cancel may be NULL. Then use plain non-blocking
  * recv/send/accept. */

@@ -1,4 +1,4 @@
-/* Descriptors: watching one without end, waiting for one. See reactor.h.
+/* Descriptors: watching one without end, asking about one, waiting for one. See reactor.h.
  *
  * A ring operation that the kernel knows must not disappear. Ending early therefore means: ask for cancellation, then
  * wait for the operation's own last completion, whatever it says. */
@@ -64,6 +64,43 @@ void fd_watch_stop(struct fd_watch *watch)
 	if (watch->active)
 		cancel_op(watch->reactor, &watch->op);
 	while (watch->active)
+		fiber_park();
+}
+
+/* ---- asking once ---- */
+
+static void poll_event(struct ring_op *op, int res, uint32_t cqe_flags)
+{
+	struct fd_poll *poll = container_of(op, struct fd_poll, op);
+
+	poll->armed = false;
+	if (poll->stopping)
+		fiber_wake(poll->stopper);
+	else
+		poll->fn(poll, res);
+}
+
+void fd_poll_init(struct reactor *reactor, struct fd_poll *poll, int fd, void (*fn)(struct fd_poll *poll, int revents))
+{
+	*poll = (struct fd_poll){ .op.done = poll_event, .reactor = reactor, .fd = fd, .fn = fn };
+}
+
+void fd_poll_arm(struct fd_poll *poll, short events)
+{
+	assert(!poll->armed && !poll->stopping);
+	poll->armed = true;
+	io_uring_prep_poll_add(reactor_sqe(poll->reactor, &poll->op), poll->fd, (unsigned short)events);
+}
+
+void fd_poll_stop(struct fd_poll *poll)
+{
+	assert(!poll->stopping);
+	poll->stopping = true;
+	poll->stopper = fiber_self();
+	assert(poll->stopper);
+	if (poll->armed)
+		cancel_op(poll->reactor, &poll->op);
+	while (poll->armed)
 		fiber_park();
 }
 
