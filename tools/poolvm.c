@@ -16,7 +16,9 @@
 #include "tools/poolvm_config.h"
 #include "tools/poolvm_control.h"
 #include "tools/version.h"
+#include "vmm-glue/migrate.h"
 #include "vmm-glue/say.h"
+#include "vmm-glue/stream.h"
 
 #define EXIT_USAGE 2
 
@@ -25,6 +27,7 @@ struct poolvm {
 	struct vm vm;
 	struct poolvm_control *control;
 	struct event signals;
+	struct stream incoming;               /* where the VM comes from */
 	bool asked_to_leave;
 	bool raw_terminal;
 	struct termios terminal;
@@ -84,7 +87,7 @@ static void restore_terminal(struct poolvm *poolvm)
 
 /* --- the machine ------------------------------------------------------------------------------------------ */
 
-static int make_machine(struct poolvm *poolvm, struct err *err)
+static int boot_machine(struct poolvm *poolvm, struct err *err)
 {
 	struct vm *vm = &poolvm->vm;
 	int rc = vm_create(vm, &poolvm->config.vm, -1, err);
@@ -96,6 +99,32 @@ static int make_machine(struct poolvm *poolvm, struct err *err)
 	return rc;
 }
 
+/* What comes out of a file is a copy, and told so. */
+static int restore_machine(struct poolvm *poolvm, struct err *err)
+{
+	int rc = vm_incoming_open(&poolvm->incoming, poolvm->config.restore, err);
+
+	if (rc == 0)
+		rc = vm_incoming_load(&poolvm->vm, &poolvm->config.vm, &poolvm->incoming, err);
+	if (rc == 0)
+		vm_set_generation(&poolvm->vm, poolvm->config.vm.generation);
+	return rc;
+}
+
+static int receive_machine(struct poolvm *poolvm, struct err *err)
+{
+	int rc = vm_incoming_accept(&poolvm->incoming, poolvm->config.incoming, err);
+
+	return rc < 0 ? rc : vm_incoming_load(&poolvm->vm, &poolvm->config.vm, &poolvm->incoming, err);
+}
+
+static int make_machine(struct poolvm *poolvm, struct err *err)
+{
+	if (poolvm->config.incoming)
+		return receive_machine(poolvm, err);
+	return poolvm->config.restore ? restore_machine(poolvm, err) : boot_machine(poolvm, err);
+}
+
 static int start(struct poolvm *poolvm, struct err *err)
 {
 	struct vm *vm = &poolvm->vm;
@@ -105,7 +134,12 @@ static int start(struct poolvm *poolvm, struct err *err)
 		rc = err_set(err, -ENOMEM, "no memory");
 	if (rc == 0 && poolvm->config.control)
 		rc = poolvm_control_open(vm, poolvm->config.control, &poolvm->control, err);
-	return rc < 0 ? rc : vm_start_vcpus(vm, err);
+	if (rc == 0)
+		rc = vm_start_vcpus(vm, err);
+	/* The last thing that may fail. */
+	if (rc == 0 && poolvm->config.incoming)
+		rc = vm_incoming_take(&poolvm->incoming, err);
+	return rc;
 }
 
 static int run(struct poolvm *poolvm, struct err *err)
@@ -120,9 +154,14 @@ static int run(struct poolvm *poolvm, struct err *err)
 		pthread_mutex_lock(&vm->lock);
 		vm_resume(vm);
 		pthread_mutex_unlock(&vm->lock);
+		if (poolvm->config.incoming)
+			vm_incoming_running(&poolvm->incoming);
+		stream_close(&poolvm->incoming);
 		rc = vm_run(vm) == 0 ? 0 : err_set(err, -EIO, "the machine has failed");
 		restore_terminal(poolvm);
 	}
+	stream_close(&poolvm->incoming);
+	vm_move_join(vm);
 	poolvm_control_close(poolvm->control);
 	vm_destroy(vm);
 	return rc;
@@ -138,7 +177,7 @@ static void print_help(void)
 
 int main(int argc, char **argv)
 {
-	static struct poolvm poolvm;
+	static struct poolvm poolvm = { .incoming = { .fd = -1, .got_fd = -1 } };
 	struct err err;
 
 	if (poolvm_config_read(&poolvm.config, argc, argv, &err) < 0) {

@@ -361,6 +361,15 @@ void virtio_blk_attach(struct virtio_blk *blk)
 	events_timer_set(blk->timer_event.fd, 1);
 }
 
+int virtio_blk_rejoin(struct virtio_blk *blk, struct err *err)
+{
+	int rc = read_config(blk, err);
+
+	if (rc == 0)
+		nudge_rings(blk);
+	return rc;
+}
+
 bool virtio_blk_is_quiet(const struct virtio_blk *blk)
 {
 	return !blk->dev.running && !blk->lost;

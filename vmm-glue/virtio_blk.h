@@ -26,6 +26,8 @@ void virtio_blk_release(struct virtio_blk *blk);
 /* Lets the back end go, so that another front end may have it; and comes back. Of a paused device. */
 void virtio_blk_detach(struct virtio_blk *blk);
 void virtio_blk_attach(struct virtio_blk *blk);
+/* After a state was loaded: the back end learns what the guest has set, the guest what has changed of the disk. */
+int virtio_blk_rejoin(struct virtio_blk *blk, struct err *err) __attribute__((warn_unused_result));
 /* Nothing of the guest's is with a back end: true for a paused device whose rings were stopped in good order. */
 bool virtio_blk_is_quiet(const struct virtio_blk *blk);
 

@@ -48,7 +48,8 @@ static void run(struct virtio_dev *dev, bool on)
 
 static bool may_run(const struct virtio_dev *dev)
 {
-	return (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) && !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET);
+	return (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) && !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) && !dev->paused &&
+	       !dev->held;
 }
 
 static void reset_queue(struct virtio_queue *queue)
@@ -85,11 +86,19 @@ void virtio_pci_reset(struct virtio_dev *dev)
 
 void virtio_pci_pause(struct virtio_dev *dev)
 {
+	dev->paused = true;
 	run(dev, false);
 }
 
 void virtio_pci_resume(struct virtio_dev *dev)
 {
+	dev->paused = false;
+	run(dev, may_run(dev));
+}
+
+void virtio_pci_hold(struct virtio_dev *dev, bool hold)
+{
+	dev->held = hold;
 	run(dev, may_run(dev));
 }
 

@@ -49,6 +49,7 @@ struct virtio_dev {
 	uint32_t config_bytes;
 	uint8_t status, generation;
 	bool running; /* between start and stop */
+	bool paused, held; /* by virtio_pci_pause, virtio_pci_hold */
 	uint32_t feature_select, driver_select;
 	uint16_t queue_select;
 	struct virtio_queue queue[VIRTIO_QUEUES_MAX];
@@ -65,6 +66,8 @@ void virtio_pci_reset(struct virtio_dev *dev);
 /* Stops the rings and lets them go on, with the driver none the wiser: around pauses. */
 void virtio_pci_pause(struct virtio_dev *dev);
 void virtio_pci_resume(struct virtio_dev *dev);
+/* Keeps the rings stopped while the guest runs on, whatever the driver says; or lets them go. */
+void virtio_pci_hold(struct virtio_dev *dev, bool hold);
 
 /* The eventfd that interrupts for a queue. */
 static inline int virtio_call_fd(const struct virtio_dev *dev, const struct virtio_queue *queue)

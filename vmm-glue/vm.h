@@ -52,6 +52,21 @@ struct vm_config {
 	uint32_t disk_wait_ms;                   /* how late a disk's back end may be */
 };
 
+enum vm_move_state { VM_MOVE_NONE, VM_MOVE_COPYING, VM_MOVE_STOPPED, VM_MOVE_DONE, VM_MOVE_FAILED, VM_MOVE_UNKNOWN };
+
+/* The VM's state on its way out, to a file or another process: see migrate.h. */
+struct vm_move {
+	enum vm_move_state state;
+	bool to_file;
+	bool cancel;
+	bool has_thread;
+	pthread_t thread;
+	char address[256];
+	uint32_t rounds;
+	uint64_t sent_bytes, pause_ns; /* pause: how long the guest stood still */
+	struct err err; /* why it failed */
+};
+
 enum vm_wish { VM_WISH_NONE, VM_WISH_RESET, VM_WISH_OFF };
 
 struct vm {
@@ -80,6 +95,7 @@ struct vm {
 	struct event wish_event;
 	struct vm_image *power_on; /* vCPUs and chips as they were before the first instruction */
 	int exit_code;
+	struct vm_move move;
 };
 
 /* Makes the machine, without devices; nothing runs, and pauses is 1. ram_fd: memory to adopt, or -1. vm_destroy in any
