@@ -5,6 +5,8 @@
  * page on: a back end writes to guest memory without KVM's dirty log seeing it. Then, for both:
  *
  *      source                                        destination
+ *      0  what machine it is  --------------------->  make the same one
+ *                                              <---  READY
  *      1  pause: vCPUs, then rings (drained)
  *      2  let back ends and taps go
  *      3  the last pages, chips, devices, END  --->  check everything; connect to back ends; load
@@ -301,6 +303,8 @@ static int put_all(struct vm *vm, struct stream *stream, struct err *err)
 	bool share = hands_over_memory(vm);
 	int rc = state_put_machine(vm, stream, share, err);
 
+	if (rc == 0 && stream->is_socket)
+		rc = expect(stream, STREAM_READY, err);
 	if (rc == 0 && !share)
 		rc = copy_live(vm, stream, err);
 	pthread_mutex_lock(&vm->lock);
@@ -477,6 +481,8 @@ int vm_incoming_load(struct vm *vm, const struct vm_config *config, struct strea
 		rc = vm_create(vm, config, ram_fd, err);
 	else if (ram_fd >= 0)
 		close(ram_fd);
+	if (rc == 0 && stream->is_socket)
+		rc = stream_put(stream, STREAM_READY, NULL, 0, NULL, 0, -1, err);
 	if (rc == 0)
 		rc = state_load(vm, stream, err);
 	if (rc < 0 && stream->is_socket)
