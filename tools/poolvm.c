@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include "tools/version.h"
 #include "vmm-glue/migrate.h"
 #include "vmm-glue/say.h"
+#include "vmm-glue/seccomp.h"
 #include "vmm-glue/stream.h"
 
 #define EXIT_USAGE 2
@@ -136,6 +136,8 @@ static int start(struct poolvm *poolvm, struct err *err)
 		rc = poolvm_control_open(vm, poolvm->config.control, &poolvm->control, err);
 	if (rc == 0)
 		rc = vm_start_vcpus(vm, err);
+	if (rc == 0 && !poolvm->config.no_seccomp)
+		rc = seccomp_confine(err);
 	/* The last thing that may fail. */
 	if (rc == 0 && poolvm->config.incoming)
 		rc = vm_incoming_take(&poolvm->incoming, err);

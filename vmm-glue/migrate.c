@@ -507,6 +507,7 @@ void vm_incoming_running(struct stream *stream)
 {
 	struct err err;
 
+	vmm_say("the VM runs here now");
 	if (stream_put(stream, STREAM_RUNNING, NULL, 0, NULL, 0, -1, &err) < 0)
 		vmm_say("the source does not hear that the VM runs here: %s", err.msg);
 }

@@ -256,7 +256,10 @@ static void release_device(struct vm *vm, struct virtio_dev *dev)
 
 void vm_destroy(struct vm *vm)
 {
+	pthread_mutex_lock(&vm->lock);
 	vm->ending = true;
+	vm_kick_vcpus(vm);
+	pthread_mutex_unlock(&vm->lock);
 	vm_join_vcpus(vm);
 	while (vm->devs > 0)
 		release_device(vm, vm->dev[--vm->devs]);

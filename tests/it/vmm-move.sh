@@ -79,32 +79,64 @@ nobody_there() {
     vm_passes alone 60
 }
 
-# The destination is killed at random moments: either the VM goes on at the source, or it was already gone.
-destination_killed() {
-    local i lived=0
-    make_volume victim 64M
-    vm_start victim "ios=0 depth=8" --mem 64M --disk "$tmp/victim.vhost"
-    vm_wait victim '^first' 10
-    for ((i = 0; i < 20; i++)); do
-        launch "dest$i" run_vm "dest$i" --incoming "unix:$tmp/victim.move" --mem 64M --disk "$tmp/victim.vhost"
-        wait_until 5 test -S "$tmp/victim.move"
-        vm_call victim migrate "{\"to\": \"unix:$tmp/victim.move\"}" >/dev/null
-        sleep "0.0$((RANDOM % 10))$((RANDOM % 10))"
-        kill -KILL "$(pid_of "dest$i")"
-        wait_until 20 eval '! alive "$(pid_of victim)" || vm_call victim status |
-            jq -e ".move.state | IN(\"failed\", \"unknown\", \"done\")" >/dev/null' || return 1
-        if ! alive "$(pid_of victim)"; then
-            grep -q "the VM runs at" "$tmp/victim.log"
-            break
-        fi
-        # The destination is dead for certain.
-        vm_call victim take_back >/dev/null 2>&1 || true
-        lived=$((lived + 1))
-        before=$(vm_ios victim)
-        wait_until 20 eval '[[ $(vm_ios victim) != "$before" ]] || vm_said victim ^FAIL'
-        ! vm_said victim '^FAIL'
+# settled SOURCE DESTINATION: the move has come to an end, one way or the other.
+settled() {
+    if alive "$(pid_of "$1")"; then
+        vm_call "$1" status | jq -e '.move.state | IN("failed", "unknown", "done")' >/dev/null
+    else
+        ! alive "$(pid_of "$2")" || grep -q 'runs here now' "$tmp/$2.log" || [[ -S $tmp/move ]]
+    fi
+}
+
+# kill_during_move WHO N: a busy VM, whose move to a new process is disturbed at a random moment by killing WHO: source,
+# destination or poold.
+kill_during_move() {
+    local who=$1 victim=$1-$2-$1 source=$1-$2-source destination=$1-$2-destination disk=$tmp/$1-$2.vhost pid
+    [[ $who != poold ]] || victim=poold
+    rm -f "$tmp/move"
+    make_volume "$1-$2" 64M >/dev/null
+    vm_start "$source" "ios=20000 depth=8 pages=500" --mem 64M --disk "$disk"
+    vm_wait "$source" '^first' 10
+    launch "$destination" run_vm "$destination" --incoming "unix:$tmp/move" --mem 64M --disk "$disk"
+    cleanup_fn vm_end "$destination"
+    wait_until 5 test -S "$tmp/move"
+    pid=$(pid_of "$victim")
+    vm_call "$source" migrate "{\"to\": \"unix:$tmp/move\"}" >/dev/null
+    # A move takes a few milliseconds; so no process is started for the wait.
+    read -r -t "0.00$((RANDOM % 10))" <>"$tmp/never" || true
+    kill -KILL "$pid" 2>/dev/null || true
+    [[ $who != poold ]] || { wait_until 10 gone "$(pid_of poold)" && poold_start; }
+    wait_until 60 settled "$source" "$destination"
+}
+
+# one_is_left WHO N: the VM runs in one process and comes to its end there, or died with the one that was killed.
+one_is_left() {
+    local who=$1 source=$1-$2-source destination=$1-$2-destination
+    if grep -q 'runs here now' "$tmp/$destination.log"; then
+        ! alive "$(pid_of "$source")" || vm_call "$source" status | jq -e '.move.state == "unknown"' >/dev/null ||
+            wait_until 5 gone "$(pid_of "$source")"
+        moved=$((moved + 1))
+        [[ $who == destination ]] || vm_passes "$destination" 60
+    elif [[ $who == source ]]; then
+        died=$((died + 1))
+        [[ -S $tmp/move ]] || wait_until 10 gone "$(pid_of "$destination")"
+    else
+        stayed=$((stayed + 1))
+        vm_call "$source" take_back >/dev/null 2>&1 || true
+        vm_passes "$source" 60
+    fi
+    vm_end "$source"
+    vm_end "$destination"
+}
+
+mkfifo "$tmp/never"
+killed_during_moves() {
+    local who=$1 i stayed=0 moved=0 died=0
+    for ((i = 0; i < 10; i++)); do
+        kill_during_move "$who" "$i"
+        one_is_left "$who" "$i"
     done
-    echo "# the source went on $lived times" >&3
+    echo "$who killed: the VM stayed $stayed times, moved $moved times, died with it $died times" | comment
 }
 
 # save_file NAME FILE
@@ -160,7 +192,9 @@ run_test "the median pause is at most 100 ms" pause_is_short
 run_test "$rounds moves over TCP, memory copied" copies_memory
 run_test "a destination that does not fit is refused and the VM goes on" refused
 run_test "nobody at the other end: the VM goes on" nobody_there
-run_test "the destination killed at any moment" destination_killed
+run_test "the destination killed at any moment" killed_during_moves destination
+run_test "the source killed at any moment" killed_during_moves source
+run_test "poold killed at any moment" killed_during_moves poold
 run_test "saved, ended, restored" save_and_restore
 run_test "saved ten times while it runs" save_live
 run_test "damaged files are refused" damaged_file

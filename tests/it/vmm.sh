@@ -13,7 +13,7 @@ requires_kvm() {
     [[ -r /dev/kvm && -w /dev/kvm ]] || skip_all "there is no /dev/kvm that may be used"
     requires jq python3 objcopy
     tests/vmm/guest/build.sh "$tmp/guest.bin" >"$tmp/build.log" 2>&1 || skip_all "the test guest does not build"
-    "$POOLVM" --kernel "$tmp/guest.bin" --cmdline "probe" --mem 64M --serial none >"$tmp/probe.log" 2>&1 ||
+    timeout -s KILL 20 "$POOLVM" --kernel "$tmp/guest.bin" --cmdline "probe" --mem 64M --serial none </dev/null >"$tmp/probe.log" 2>&1 ||
         skip_all "$(tail -n 1 "$tmp/probe.log")"
 }
 

@@ -91,9 +91,9 @@ _start:
 	movl $0x28, %eax
 	ltr %ax
 
-	# interrupts: all to trap, but for ud2 and those of the disk
+	# exceptions to trap, but for ud2; interrupts of the disk
 	leaq idt(%rip), %rdi
-	movl $256, %ecx
+	movl $32, %ecx
 	leaq trap(%rip), %rax
 4:	call set_gate
 	decl %ecx
