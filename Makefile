@@ -65,8 +65,10 @@ SNAPSHOTS_SRCS := $(wildcard snapshots/*.c)
 TARGETS_SRCS := $(wildcard targets/*.c)
 
 POOLCTL_SRCS := $(wildcard tools/poolctl*.c tools/rpc.c)
-TOOL_MAINS   := tools/poolctl.c tools/poolcheck.c tools/poolvm.c
-POOLD_SRCS   := $(filter-out $(TOOL_MAINS) tools/poolctl%,$(wildcard tools/*.c))
+TOOL_MAINS   := tools/poolctl.c tools/poolcheck.c
+POOLVM_SRCS  := $(wildcard tools/poolvm*.c) $(addprefix tools/,json_text.c jsonrpc.c params.c)
+POOLD_SRCS   := $(filter-out $(TOOL_MAINS) tools/poolctl% tools/poolvm%,$(wildcard tools/*.c))
+VMM_SRCS     := $(wildcard vmm-glue/*.c)
 SIM_SRCS     := $(wildcard tests/sim/*.c)
 
 CLIENT_MAINS := $(wildcard tests/client/vhost_bench.c tests/client/vhost_hostile.c tests/client/vhost_semantics.c \
@@ -86,10 +88,11 @@ objs = $(patsubst %.c,$(O)/obj/%.o,$(1))
 
 programs_of = $(if $(wildcard $(1)),$(2))
 PROGRAMS := $(call programs_of,tools/poold.c,poold) $(call programs_of,tools/poolctl.c,poolctl) \
+	$(call programs_of,tools/poolvm.c,poolvm) \
 	$(call programs_of,tests/sim/*.c,simulator) \
 	$(foreach main,$(CLIENT_MAINS),$(subst _,-,$(notdir $(main:.c=))))
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(UNIT_MAINS))
-INSTALLED  := $(filter poold poolctl,$(PROGRAMS))
+INSTALLED  := $(filter poold poolctl poolvm,$(PROGRAMS))
 
 .PHONY: all
 all: $(addprefix $(O)/,$(PROGRAMS)) $(if $(filter release,$(VARIANT)),$(addprefix build/,$(PROGRAMS))) ## build the programs
@@ -103,6 +106,7 @@ USE_disks   := $(call archives,drivers disks) $(USE_runtime)
 USE_pool    := $(call archives,pool) $(USE_disks)
 USE_volumes := $(call archives,snapshots volumes) $(USE_pool)
 USE_targets := $(call archives,targets) $(USE_volumes)
+USE_vmm     := $(call archives,vmm) $(O)/obj/targets/vhost_proto.o $(USE_base)
 USE_tools   := $(call archives,tools) $(USE_targets)
 USE_sim     := $(call archives,snapshots volumes pool disks runtime base)
 
@@ -115,6 +119,7 @@ $(O)/libpool.a:      $(call objs,$(POOL_SRCS))
 $(O)/libvolumes.a:   $(call objs,$(VOLUMES_SRCS))
 $(O)/libsnapshots.a: $(call objs,$(SNAPSHOTS_SRCS))
 $(O)/libtargets.a:   $(call objs,$(TARGETS_SRCS))
+$(O)/libvmm.a:       $(call objs,$(VMM_SRCS))
 $(O)/libclient.a:    $(call objs,$(CLIENT_SRCS))
 $(O)/libunit.a:      $(call objs,$(UNIT_SRCS))
 
@@ -123,6 +128,8 @@ $(O)/libtools.a:     $(call objs,$(filter-out tools/poold.c,$(POOLD_SRCS)))
 $(O)/poold:     $(call objs,tools/poold.c) $(USE_tools)
 $(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(USE_base)
 $(O)/poolctl:   LIBS := -ljansson -lisal
+$(O)/poolvm:    $(call objs,$(POOLVM_SRCS)) $(USE_vmm)
+$(O)/poolvm:    LIBS := -ljansson -lisal -lpthread
 $(O)/simulator: $(call objs,$(SIM_SRCS)) $(USE_sim)
 $(O)/simulator: LIBS := $(ENGINE_LIBS)
 $(O)/vhost-%:   $(O)/obj/tests/client/vhost_%.o $(O)/libclient.a $(USE_base)
@@ -185,7 +192,7 @@ define link
 $(call say,LINK)$(CC) $(BUILD_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS)
 endef
 
-$(O)/poold $(O)/poolctl $(O)/simulator:
+$(O)/poold $(O)/poolctl $(O)/poolvm $(O)/simulator:
 	$(link)
 
 $(O)/%.a:
@@ -215,7 +222,7 @@ TEST_TIMEOUT_S ?= 900
 CHECK_SEEDS    ?= 1..2000
 
 LINTS    := $(filter-out %/functions.sh,$(wildcard tests/lint/*.sh))
-IT_TESTS := $(filter-out %/functions.sh %/guest.sh %/runner.sh,$(wildcard tests/it/*.sh))
+IT_TESTS := $(filter-out %/functions.sh %/guest.sh %/vmm.sh %/runner.sh,$(wildcard tests/it/*.sh))
 # They have sanitizers of their own, so one variant is enough.
 FUZZ_TEST    := $(if $(filter release,$(VARIANT)),$(wildcard tests/fuzz/check.sh))
 MUTANTS_TEST := $(wildcard tests/mutants/check.sh)

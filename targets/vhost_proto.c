@@ -161,20 +161,20 @@ int vhost_msg_recv(int sock, struct vhost_msg *msg)
 
 /* ---- sending ---- */
 
-static void attach_fd(struct msghdr *hdr, void *control, size_t control_bytes, int fd)
+static void attach_fds(struct msghdr *hdr, void *control, const int *fd, uint32_t fd_count)
 {
 	struct cmsghdr *cmsg;
 
 	hdr->msg_control = control;
-	hdr->msg_controllen = control_bytes;
+	hdr->msg_controllen = CMSG_SPACE(sizeof(*fd) * fd_count);
 	cmsg = CMSG_FIRSTHDR(hdr);
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	cmsg->cmsg_len = CMSG_LEN(sizeof(*fd) * fd_count);
+	memcpy(CMSG_DATA(cmsg), fd, sizeof(*fd) * fd_count);
 }
 
-int vhost_msg_send(int sock, const struct vhost_msg *msg, int fd, uint32_t *sent)
+int vhost_msg_send_fds(int sock, const struct vhost_msg *msg, const int *fd, uint32_t fd_count, uint32_t *sent)
 {
 	uint8_t bytes[sizeof(msg->header) + sizeof(msg->payload)];
 	uint32_t len_bytes = sizeof(msg->header) + vhost_msg_size(msg);
@@ -182,13 +182,13 @@ int vhost_msg_send(int sock, const struct vhost_msg *msg, int fd, uint32_t *sent
 	memcpy(bytes, &msg->header, sizeof(msg->header));
 	memcpy(bytes + sizeof(msg->header), &msg->payload, vhost_msg_size(msg));
 	while (*sent < len_bytes) {
-		_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = { 0 };
+		_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * VHOST_FDS_MAX)] = { 0 };
 		struct iovec iov = { bytes + *sent, len_bytes - *sent };
 		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
 		ssize_t gone;
 
-		if (fd >= 0 && *sent == 0)
-			attach_fd(&hdr, control, sizeof(control), fd);
+		if (fd_count > 0 && *sent == 0)
+			attach_fds(&hdr, control, fd, fd_count);
 		gone = sendmsg(sock, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (gone < 0 && (errno == EAGAIN || errno == EINTR))
 			return 0;

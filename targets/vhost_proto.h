@@ -30,9 +30,14 @@ void vhost_msg_release(struct vhost_msg *msg);
  * is of no more use. */
 int vhost_msg_recv(int sock, struct vhost_msg *msg);
 
-/* Sends header and payload from byte *sent on; fd (-1: none) goes with the first. 1: all gone; 0: the socket is full;
- * -errno. */
-int vhost_msg_send(int sock, const struct vhost_msg *msg, int fd, uint32_t *sent);
+/* Sends header and payload from byte *sent on; the descriptors (at most VHOST_FDS_MAX) go with the first. 1: all gone; 0:
+ * the socket is full; -errno. */
+int vhost_msg_send_fds(int sock, const struct vhost_msg *msg, const int *fd, uint32_t fd_count, uint32_t *sent);
+/* The same with one descriptor, or none (-1). */
+static inline int vhost_msg_send(int sock, const struct vhost_msg *msg, int fd, uint32_t *sent)
+{
+	return vhost_msg_send_fds(sock, msg, &fd, fd >= 0, sent);
+}
 /* Fills in a message to send; payload is set by the caller. */
 void vhost_msg_set_header(struct vhost_msg *msg, uint32_t request, uint32_t flags, uint32_t size_bytes);
 

@@ -6,7 +6,7 @@
 # reach it through its second serial port. guest/lib.sh is the other end.
 #
 #   GUEST_FIO=1   load fio
-#   GUEST_CPUS=2  GUEST_MIB=512  GUEST_QUEUES=1
+#   GUEST_CPUS=2  GUEST_MIB=512  GUEST_QUEUES=1  GUEST_CPU=Nehalem
 #
 # shellcheck shell=bash disable=SC2154 # tmp is set by functions.sh
 
@@ -35,7 +35,7 @@ guest_options() {
     local mib=${GUEST_MIB:-512} cpus=${GUEST_CPUS:-2} queues=${GUEST_QUEUES:-1} socket n=0
     options=(
         -nodefaults -no-user-config -display none -no-reboot
-        -machine "q35,memory-backend=mem" -accel "tcg,thread=multi" -cpu Nehalem -smp "$cpus"
+        -machine "q35,memory-backend=mem" -accel "tcg,thread=multi" -cpu "${GUEST_CPU:-Nehalem}" -smp "$cpus"
         -m "$mib" -object "memory-backend-memfd,id=mem,share=on,size=${mib}M"
         -kernel "$guest_dir/vmlinuz" -initrd "$tmp/initrd"
         -append "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off"

@@ -15,7 +15,7 @@ shopt -s nullglob
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tools=(mkfs.ext4 e2fsck mkfs.xfs xfs_repair fstrim blkdiscard)
-modules=(virtio_pci virtio_blk xfs)
+modules=(virtio_pci virtio_blk xfs virtio_net virtio-rng virtio_balloon button evdev kvm-amd tun)
 
 die() {
     echo "guest/build.sh: $*" >&2
