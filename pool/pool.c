@@ -467,3 +467,12 @@ void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_in
 	};
 	disk_counters_sum(pd->disk, &info->counters);
 }
+
+int pool_flush_disk(struct pool *pool, uint32_t disk_id)
+{
+	struct pool_disk *pd = pool->disks[disk_id];
+
+	if (disk_flush(pd->disk))
+		atomic_store(&pd->failed, true);
+	return atomic_load(&pd->failed) ? -EIO : 0;
+}

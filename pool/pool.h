@@ -94,6 +94,14 @@ void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_in
 struct policy {
 	uint8_t k, m;
 };
+#define POLICY_TEXT_BYTES 16
+/* "plain", "mirror2", "mirror3", "ec:K+M" (K >= 2, M >= 1, K + M <= SEGMENT_COLS_MAX); false: none of these. */
+bool policy_from_text(const char *text, struct policy *policy);
+char *policy_to_text(struct policy policy, char text[POLICY_TEXT_BYTES]);
+/* Makes ready for segments of this policy; so many disks as the m of any policy in use may fail. -ENOMEM. */
+int pool_use_policy(struct pool *pool, struct policy policy) __attribute__((warn_unused_result));
+/* -EINVAL: too few disks. */
+int pool_check_policy(const struct pool *pool, struct policy policy, struct err *err);
 
 enum segment_stream {
 	STREAM_DATA = 0,                 /* a lineage's batch log, replayed by recovery */
@@ -112,12 +120,15 @@ struct zone_addr {
 };
 
 #define SEGMENT_UNSEALED UINT32_MAX
+/* disk_id of a column that has no zone: too few disks were in use when the segment was granted. At most m of them. */
+#define DISK_NONE UINT32_MAX
 
 /* A segment as the catalog knows it; `grant` names this life of it and is unique for ever. */
 struct segment {
 	uint64_t grant, owner;
 	uint32_t segno;                  /* owner's number for it, unique within the owner while the segment lives */
 	uint32_t sealed_blocks;          /* log ends here (recovery's seal); SEGMENT_UNSEALED otherwise */
+	uint32_t lost;                   /* bit c: column c may lack what the others hold, until it is mended */
 	uint8_t stream;                  /* enum segment_stream */
 	struct policy policy;
 	struct zone_addr cols[SEGMENT_COLS_MAX];     /* k data columns, then m parity columns */
@@ -161,7 +172,11 @@ void space_watch_del(struct pool *pool, struct space_watch *watch);
  * written with its data. With k = 1 a run of blocks is contiguous on each column's zone.
  *
  * One read or write of a run of whole blocks. The submitter owns it and its memory until done. Submitted and completed on
- * the calling loop. Writes must start and end on row boundaries. */
+ * the calling loop. Writes must start and end on row boundaries.
+ *
+ * A read that a disk answers with an error, or whose disk is gone, is answered from the other columns. Whether the data is
+ * right only its owner can tell, who knows the checksum: segment_read_checked finds the right one. A write is done when
+ * every column that has a zone is written; it fails at once if one of them is on a failed disk. */
 struct seg_io {
 	enum disk_op op;                 /* DISK_READ or DISK_WRITE */
 	const struct segment *segment;
@@ -172,15 +187,30 @@ struct seg_io {
 	uint32_t failed_disk;            /* on error: which disk, UINT32_MAX if none */
 	/* pool's own */
 	struct pool *pool;
+	uint32_t tried;                  /* bit c: column c could not be read */
 	struct disk_io one;              /* k + m = 1: no allocation at all */
 	void *priv;
-	int res;
+	int res, pending_error;
 	uint32_t pending;
 };
 void segment_submit(struct pool *pool, struct seg_io *io);
 /* Waiting forms for fibers of any loop. buf is block-aligned. */
 int segment_read(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, void *buf);
 int segment_write(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, const void *buf);
+
+/* Says whether this is the block: by its checksum, say. Must not wait. */
+typedef bool block_check_fn(void *arg, const void *block);
+/* Reads one block in every way that its row offers until one passes the check, and then writes it where it was wrong. Only
+ * what has passed is ever written. Waits; fibers of any loop. 0; -EBADMSG: none passed; other: none could be read. */
+int segment_read_checked(struct pool *pool, const struct segment *segment, uint32_t index, block_check_fn *check, void *arg,
+			 void *buf) __attribute__((warn_unused_result));
+/* Makes all columns of a run of whole rows hold what buf, which is known to be right, says: reads them, and writes those
+ * that differ or cannot be read. Columns without a zone or on a failed disk are left out. Waits; fibers of any loop. The
+ * number of columns written, or the first -errno. */
+int segment_mend(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, const void *buf)
+    __attribute__((warn_unused_result));
+/* Bit c: column c has a zone that can be written. */
+uint32_t segment_writable_cols(const struct pool *pool, const struct segment *segment);
 
 /* Flushes one disk of the pool by id. Waits; fibers of any loop. */
 int pool_flush_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));

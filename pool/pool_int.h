@@ -10,11 +10,12 @@
 #include "pool/pool.h"
 #include "pool/zones.h"
 
-/* A disk of the pool. Written before any segment on it exists, then constant but for `failed`. */
+/* A disk of the pool. Written before any segment on it exists, then constant but for its atomic fields. */
 struct pool_disk {
-	struct disk *disk;
-	struct label label;
-	_Atomic bool failed; /* a flush, or a write of the catalog, failed: what it lost is unknown */
+	struct disk *_Atomic disk; /* NULL: missing */
+	struct label label;	   /* missing: only what the catalog knows */
+	_Atomic bool failed;	   /* missing, or a write or flush failed: what it lost is unknown */
+	_Atomic uint64_t mended_blocks;
 };
 
 struct pool {
@@ -28,6 +29,7 @@ struct pool {
 	struct zones zones;
 	struct omap owners; /* owner -> struct owner_segments * */
 	uint64_t segment_count;
+	uint32_t losses_max; /* so many disks may fail: the greatest m of all policies in use */
 	struct list watches;					    /* struct space_watch */
 	bool space_freed;					    /* since the watches were last told */
 	struct fmutex admin_lock;				    /* one membership change at a time */
@@ -56,9 +58,17 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 /* Zones became free: tells all who wait for that. */
 void segments_tell_watches(struct pool *pool);
 
-/* rows.c: makes ready for segments of this policy. -ENOMEM. */
+/* rows.c, rows_mend.c: makes ready for segments of this policy. -ENOMEM. */
 int rows_prepare(struct pool *pool, struct policy policy);
 void rows_release(struct pool *pool);
+/* isa-l's tables that give m parity columns of k data columns. k > 1, m > 0, prepared. */
+uint8_t *rows_encoder(const struct pool *pool, struct policy policy);
+/* Tables (32 * k * want_count bytes) that give the wanted data columns from k columns `from`. k > 1. */
+bool rows_decoder(struct policy policy, const uint32_t *from, const uint32_t *want, uint32_t want_count, uint8_t *tables);
+/* Where a cell lies on the column's disk. */
+uint64_t rows_cell_off(const struct pool *pool, struct zone_addr at, uint32_t row);
+/* The disk of column c, if it has one that is in use; else NULL. */
+struct disk *rows_writable_disk(const struct pool *pool, const struct segment *segment, uint32_t c);
 
 static inline bool policy_is_valid(struct policy policy)
 {

@@ -31,6 +31,7 @@ void segment_put_in(struct cat_txn *txn, const struct segment *segment)
 		.stream = segment->stream,
 		.k = segment->policy.k,
 		.m = segment->policy.m,
+		.lost = le32_of(segment->lost),
 	};
 
 	assert(policy_is_valid(segment->policy));
@@ -45,18 +46,26 @@ void segment_free_in(struct cat_txn *txn, uint64_t grant)
 	cat_del(txn, CAT_SEGMENT, grant);
 }
 
-static bool cols_differ(const struct segment *segment, int cols)
+/* Columns lie on different disks, and no more than m have no zone. */
+static bool cols_valid(const struct segment *segment, int cols)
 {
-	for (int a = 0; a < cols; a++)
+	int without = 0;
+
+	for (int a = 0; a < cols; a++) {
+		struct zone_addr at = segment->cols[a];
+
+		without += at.disk_id == DISK_NONE;
+		if (at.disk_id == DISK_NONE && at.zone != UINT32_MAX)
+			return false;
 		for (int b = 0; b < a; b++)
-			if (segment->cols[a].disk_id == segment->cols[b].disk_id)
+			if (at.disk_id != DISK_NONE && at.disk_id == segment->cols[b].disk_id)
 				return false;
-	return true;
+	}
+	return without <= segment->policy.m && segment->lost >> cols == 0;
 }
 
 bool segment_from_obj(const struct cat_obj *obj, struct segment *out)
 {
-	static const uint8_t zero[5];
 	const struct segment_payload *payload = obj->data;
 	struct segment segment = { .grant = obj->id };
 	int cols;
@@ -66,17 +75,18 @@ bool segment_from_obj(const struct cat_obj *obj, struct segment *out)
 	segment.policy = (struct policy){ payload->k, payload->m };
 	if (!policy_is_valid(segment.policy) || obj->len_bytes != segment_payload_bytes(segment.policy))
 		return false;
-	if (payload->stream >= STREAM_COUNT || memcmp(payload->zero, zero, sizeof(zero)) != 0)
+	if (payload->stream >= STREAM_COUNT || payload->zero)
 		return false;
 	segment.owner = le64_get(payload->owner);
 	segment.segno = le32_get(payload->segno);
 	segment.sealed_blocks = le32_get(payload->sealed_blocks);
 	segment.stream = payload->stream;
+	segment.lost = le32_get(payload->lost);
 	cols = segment.policy.k + segment.policy.m;
 	for (int c = 0; c < cols; c++)
 		segment.cols[c] =
 			(struct zone_addr){ le32_get(payload->cols[c].disk_id), le32_get(payload->cols[c].zone) };
-	if (!cols_differ(&segment, cols))
+	if (!cols_valid(&segment, cols))
 		return false;
 	*out = segment;
 	return true;
@@ -86,9 +96,9 @@ char *segment_to_text(const struct segment *segment, char text[SEGMENT_TEXT_BYTE
 {
 	int len = snprintf(text, SEGMENT_TEXT_BYTES,
 			   "segment grant %" PRIu64 " owner %" PRIu64 " segno %u stream %u policy %u+%u"
-			   " sealed %d zones",
+			   " sealed %d lost %#x zones",
 			   segment->grant, segment->owner, segment->segno, segment->stream, segment->policy.k,
-			   segment->policy.m, (int)segment->sealed_blocks);
+			   segment->policy.m, (int)segment->sealed_blocks, segment->lost);
 
 	for (int c = 0; c < segment->policy.k + segment->policy.m && len < SEGMENT_TEXT_BYTES; c++)
 		len += snprintf(text + len, SEGMENT_TEXT_BYTES - (size_t)len, " %u:%u", segment->cols[c].disk_id,
@@ -201,7 +211,7 @@ static int load_columns(const struct segment_load *load, const struct segment *s
 	for (int c = 0; c < segment->policy.k + segment->policy.m; c++) {
 		struct zone_addr at = segment->cols[c];
 
-		if (!zones_take_at(&load->pool->zones, at))
+		if (at.disk_id != DISK_NONE && !zones_take_at(&load->pool->zones, at))
 			return err_set(load->err, -EUCLEAN, "segment %" PRIu64 " claims zone %u of disk %u, which %s",
 				       segment->grant, at.zone, at.disk_id,
 				       zones_is_taken(&load->pool->zones, at) ? "another segment has"
@@ -229,7 +239,7 @@ static int load_segment(void *arg, const struct cat_obj *obj)
 		return err_set(load->err, -EUCLEAN, "owner %" PRIu64 " has two segments of number %u", segment.owner,
 			       segment.segno);
 	if (!ret)
-		ret = rows_prepare(load->pool, segment.policy);
+		ret = pool_use_policy(load->pool, segment.policy);
 	load->pool->segment_count++;
 	return ret ? err_set(load->err, ret, "out of memory") : 0;
 }
@@ -271,7 +281,7 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 		pool->space_freed = true;
 	} else {
 		for (int c = 0; c < is.policy.k + is.policy.m; c++)
-			assert(zones_is_taken(&pool->zones, is.cols[c]));
+			assert(is.cols[c].disk_id == DISK_NONE || zones_is_taken(&pool->zones, is.cols[c]));
 	}
 }
 
@@ -382,7 +392,7 @@ static int grant_home(void *arg)
 	struct pool *pool = call->pool;
 	struct segment *segment = call->segment;
 	uint32_t cols = segment->policy.k + segment->policy.m;
-	int ret = rows_prepare(pool, segment->policy);
+	int ret = pool_use_policy(pool, segment->policy);
 
 	if (ret)
 		return ret;
@@ -390,7 +400,7 @@ static int grant_home(void *arg)
 	ret = index_add(pool, segment);
 	if (ret)
 		return ret;
-	ret = zones_take(&pool->zones, cols, call->class, call->avoid_disk, segment->cols);
+	ret = zones_take(&pool->zones, segment->policy, call->class, call->avoid_disk, segment->cols);
 	if (ret)
 		goto unindex;
 	ret = grant_commit(pool, segment);

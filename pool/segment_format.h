@@ -9,11 +9,13 @@
  *    16     1  stream         0 data, 1 meta
  *    17     1  k              data columns, from 1
  *    18     1  m              parity columns
- *    19     5  zero
+ *    19     1  zero
+ *    20     4  lost           bit c: column c may lack what the others hold
  *    24   8*c  cols           c = k + m <= 24 of {disk_id 4, zone 4}: data columns, then parity
  *
- * Valid if and only if: the length is 24 + 8 * (k + m); stream, k and m are in range; the columns lie on different disks,
- * each on a disk of the pool and below its zone_count; sealed_blocks is 0xffffffff or at most k * zone_bytes / 4096; no other
+ * Valid if and only if: the length is 24 + 8 * (k + m); stream, k and m are in range; lost has no bits
+ * beyond the columns; at most m columns have no zone ({0xffffffff, 0xffffffff}: too few disks), the others lie on different
+ * disks, each on a disk of the pool and below its zone_count; sealed_blocks is 0xffffffff or at most k * zone_bytes / 4096; no other
  * segment has one of its zones; no other segment of the owner has its segno.
  *
  * CAT_DISK, id = disk_id:
@@ -41,7 +43,8 @@ struct segment_col {
 struct segment_payload {
 	le64 owner;
 	le32 segno, sealed_blocks;
-	uint8_t stream, k, m, zero[5];
+	uint8_t stream, k, m, zero;
+	le32 lost;
 	struct segment_col cols[SEGMENT_COLS_MAX];
 };
 

@@ -43,7 +43,7 @@ static const struct cli_option pool_destroy_options[] = {
 };
 static const struct cli_option volume_create_options[] = {
 	{ "size", 's', "SIZE", true, "size the guest sees, such as 20G" },
-	{ "policy", 0, "POLICY", false, "redundancy: plain (mirror2, mirror3, ec:K+M are not yet supported)" },
+	{ "policy", 0, "POLICY", false, "redundancy: plain, mirror2, mirror3 or ec:K+M" },
 	{ 0 },
 };
 static const struct cli_option volume_resize_options[] = {

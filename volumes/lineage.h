@@ -278,10 +278,23 @@ typedef int scan_fn(void *arg, const struct batch_header *h);
 /* Calls fn for each valid batch from block `from` on, up to the segment's seal or the first block that is no header. An
  * error if a place where a header may be cannot be read: that is no end. buf holds SCAN_WINDOW_BLOCKS. Fiber. */
 int scan_segment(struct lineage *lin, const struct lseg *lseg, uint32_t from, uint8_t *buf, scan_fn *fn, void *arg);
-/* Reads one block until it has the checksum, with a few tries. -EBADMSG: it never had; other: not readable. Fiber. */
+/* Reads one block that has the checksum, in every way there is, and heals it. -EBADMSG: it never had; other: not readable.
+ * Fiber. */
 int scan_read_block(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint32_t crc, void *buf);
 /* segment_read with a few tries. Fiber. */
 int scan_read(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint32_t count, void *buf);
+
+/* Is this a valid header of the segment's batch at this block? */
+bool scan_header_valid(const struct lineage *lin, const struct lseg *lseg, uint32_t index, const void *block);
+
+/* --- mend.c ------------------------------------------------------------------------------------------------------ */
+
+struct mend_stats {
+	uint64_t mended;                 /* pieces of columns that were wrong */
+	uint64_t lost;                   /* blocks that no way gave */
+};
+/* Makes all columns of a batch right, but for rows with blocks that are lost. h: at least its used part. Fiber. */
+int mend_batch(struct lineage *lin, struct lseg *lseg, const struct batch_header *h, struct mend_stats *stats);
 
 /* --- cleaner.c -------------------------------------------------------------------------------------------------- */
 

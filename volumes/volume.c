@@ -363,7 +363,9 @@ static int load_lineages(struct volumes *vols, struct list *todo, uint32_t *coun
 
 		if (!lineage_format_valid(obj))
 			return -EINVAL;
-		rc = lineage_alloc(vols, vols->pool, choose_home(vols), obj->id, (struct policy){ f->k, f->m }, &lin);
+		rc = pool_use_policy(vols->pool, (struct policy){ f->k, f->m });
+		if (rc == 0)
+			rc = lineage_alloc(vols, vols->pool, choose_home(vols), obj->id, (struct policy){ f->k, f->m }, &lin);
 		if (rc < 0)
 			return rc;
 		list_push_back(todo, &lin->node);
@@ -548,8 +550,10 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 				     .live = { .segno = le32_of(SEGNO_NONE) } };
 	struct volume_state *vol;
 	struct lineage *lin;
-	int rc = lineage_alloc(vols, vols->pool, choose_home(vols), pool_new_id(vols->pool), policy, &lin);
+	int rc = pool_use_policy(vols->pool, policy);
 
+	if (rc == 0)
+		rc = lineage_alloc(vols, vols->pool, choose_home(vols), pool_new_id(vols->pool), policy, &lin);
 	if (rc < 0)
 		return err_set(err, rc, "cannot create volume '%s': out of memory", opts->name);
 	vf.lineage = le64_of(lin->id);
@@ -579,8 +583,8 @@ int volume_create(struct volumes *vols, const struct volume_create_opts *opts, s
 	rc = check_new_name(vols, opts->name, err);
 	if (rc == 0)
 		rc = check_size(&size_bytes, err);
-	if (rc == 0 && opts->policy.m > 0)
-		rc = err_set(err, -EOPNOTSUPP, "only the policy 'plain' is supported so far");
+	if (rc == 0 && opts->policy.k)
+		rc = pool_check_policy(vols->pool, opts->policy, err);
 	if (rc == 0)
 		rc = create_lineage(vols, opts, size_bytes, err);
 	fmutex_unlock(&vols->lock);

@@ -2,6 +2,7 @@
 #ifndef TESTS_SIM_CONFIG_H
 #define TESTS_SIM_CONFIG_H
 
+#include "pool/pool.h"
 #include "tests/sim/sim_disk.h"
 
 #define SIM_VOLUMES_MAX 6
@@ -19,6 +20,8 @@ struct sim_config {
 	uint32_t zone_bytes;
 	uint64_t map_cache_bytes, overlay_entries_max, checkpoint_log_bytes;
 
+	struct policy policy;    /* of volumes; with `mixed` some are plain */
+	bool mixed;
 	uint32_t volumes;        /* at first */
 	uint64_t window_sectors; /* of a volume, in all its windows; what is written to */
 	bool huge;               /* volumes of many TiB with windows far apart */

@@ -214,7 +214,10 @@ bool manage_create(struct world *w)
 	if (w->volumes == SIM_VOLUMES_MAX)
 		return true;
 	sv = sim_volume_new(w);
-	opts = (struct volume_create_opts){ .name = sv->name, .size_bytes = sv->model->size_sectors * SECTOR_BYTES };
+	opts = (struct volume_create_opts){ .name = sv->name, .size_bytes = sv->model->size_sectors * SECTOR_BYTES,
+					  .policy = w->config.policy };
+	if (w->config.mixed && rng_per_mille(&w->rng, 500))
+		opts.policy = (struct policy){ 1, 0 };
 	since = begin(w, MANAGE_CREATE, sv, sv->model->size_sectors);
 	if (!end(w, volume_create(w->vols, &opts, &err), since, &err))
 		return false;

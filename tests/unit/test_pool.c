@@ -700,8 +700,14 @@ TEST_ON(2, segments_that_lie_are_refused)
 	p.cols[0].zone = le32_of(7000000);
 	import_with_segment(p, 32, "claims zone 7000000 of disk 0, which does not exist");
 	p = good;
-	p.cols[0].disk_id = le32_of(UINT32_MAX);
+	p.cols[0].disk_id = le32_of(UINT32_MAX - 1);
 	import_with_segment(p, 32, "does not exist");
+	p = good;
+	p.cols[0] = (struct segment_col){ le32_of(DISK_NONE), le32_of(UINT32_MAX) };
+	import_with_segment(p, 32, "makes no sense");
+	p = good;
+	p.lost = le32_of(2);
+	import_with_segment(p, 32, "makes no sense");
 	p = good;
 	p.cols[0].disk_id = le32_of(256);
 	import_with_segment(p, 32, "does not exist");
@@ -726,7 +732,7 @@ TEST_ON(2, segments_that_lie_are_refused)
 	p.stream = STREAM_COUNT;
 	import_with_segment(p, 32, "makes no sense");
 	p = good;
-	p.zero[4] = 1;
+	p.zero = 1;
 	import_with_segment(p, 32, "makes no sense");
 	import_with_segment(good, 31, "makes no sense");
 	import_with_segment(good, 33, "makes no sense");

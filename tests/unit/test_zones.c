@@ -18,7 +18,7 @@ static void add(uint32_t disk_id, uint32_t count)
 
 static int take(uint32_t cols, enum grant_class class, struct zone_addr *out)
 {
-	return zones_take(&zones, cols, class, UINT32_MAX, out);
+	return zones_take(&zones, (struct policy){ 1, (uint8_t)(cols - 1) }, class, UINT32_MAX, out);
 }
 
 static int setup(void **state)
@@ -93,11 +93,11 @@ static void avoided_disk_is_used_only_without_another_choice(void **state)
 
 	add(0, 100);
 	add(1, 20);
-	while (zones_take(&zones, 1, GRANT_DATA, 0, at) == 0 && at[0].disk_id == 1)
+	while (zones_take(&zones, (struct policy){ 1, 0 }, GRANT_DATA, 0, at) == 0 && at[0].disk_id == 1)
 		;
 	assert_int_equal(at[0].disk_id, 0);
 	assert_int_equal(zones.disks[1].free, zones.disks[1].reserve);
-	assert_int_equal(zones_take(&zones, 2, GRANT_RESERVE, 0, at), 0);
+	assert_int_equal(zones_take(&zones, (struct policy){ 1, 1 }, GRANT_RESERVE, 0, at), 0);
 	assert_int_equal(at[0].disk_id, 1);
 	assert_int_equal(at[1].disk_id, 0);
 }
