@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "pool/pool_int.h"
+#include "pool/segment_format.h"
 
 /* One or two digits; NULL if there are none. */
 static const char *read_number(const char *text, uint32_t *number)
@@ -51,6 +52,16 @@ int pool_use_policy(struct pool *pool, struct policy policy)
 	if (!ret && policy.m > pool->losses_max)
 		pool->losses_max = policy.m;
 	return ret;
+}
+
+void pool_put_policy_in(struct pool *pool, struct policy policy, struct cat_txn *txn)
+{
+	const struct cat_obj *obj = catalog_get(pool->catalog, CAT_POOL, 0);
+	const struct pool_payload *now = obj ? obj->data : NULL;
+	struct pool_payload payload = { .losses_max = le32_of(policy.m) };
+
+	if (policy.m > (now ? le32_get(now->losses_max) : 0))
+		cat_put(txn, CAT_POOL, 0, &payload, sizeof(payload));
 }
 
 int pool_check_policy(const struct pool *pool, struct policy policy, struct err *err)

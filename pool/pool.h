@@ -46,8 +46,10 @@ struct pool_create_opts {
  * label was written unless the error is an I/O error. */
 int pool_create(const struct pool_create_opts *opts, struct disk **disks, uint32_t disk_count, struct pool **out,
 		struct err *err);
-/* Opens an existing pool from all of its disks, given in any order. Refuses, with nothing written: foreign or missing
- * disks (named), unknown feature bits, a pool that another process has open. Ownership as in pool_create. */
+/* Opens an existing pool from its disks, given in any order. Some may be missing or stale if every segment can do without
+ * them; a disk that had failed and is there again comes back, its columns to be mended. Refuses, with nothing written:
+ * foreign disks, too few disks (named), disks that were used without each other, unknown feature bits, a pool that another
+ * process has open. Ownership as in pool_create. */
 int pool_import(struct disk **disks, uint32_t disk_count, struct pool **out, struct err *err);
 /* Closes and frees the pool and its disks. Lineages must be closed. Clean: all is durable. */
 void pool_close(struct pool *pool);
@@ -71,15 +73,16 @@ struct disk_probe {
 int pool_probe_disk(struct disk *disk, struct disk_probe *probe, struct err *err);
 
 struct pool_disk_info {
-	const char *uri;
+	const char *uri;                 /* "" if it is missing */
 	uint32_t id;
 	struct uuid uuid;
-	const char *state;               /* "online", "failed" */
+	const char *state;               /* "online", "draining", "failed", "offline", "missing" */
+	uint64_t mended_blocks;          /* put right on it since the import */
 	uint64_t size_bytes, zones, zones_free;
 	struct disk_counters counters;
 };
 struct pool_info {
-	uint32_t disk_count;
+	uint32_t disk_count, disks_in_use;
 	uint32_t zone_bytes;
 	uint64_t zones, zones_free, zones_reserved;
 	uint64_t segments, catalog_objects;
@@ -98,8 +101,10 @@ struct policy {
 /* "plain", "mirror2", "mirror3", "ec:K+M" (K >= 2, M >= 1, K + M <= SEGMENT_COLS_MAX); false: none of these. */
 bool policy_from_text(const char *text, struct policy *policy);
 char *policy_to_text(struct policy policy, char text[POLICY_TEXT_BYTES]);
-/* Makes ready for segments of this policy; so many disks as the m of any policy in use may fail. -ENOMEM. */
+/* Makes ready for segments of this policy. As many disks may fail as the greatest m in use. -ENOMEM. */
 int pool_use_policy(struct pool *pool, struct policy policy) __attribute__((warn_unused_result));
+/* In the transaction that first uses the policy: the pool remembers how many disks may fail. */
+void pool_put_policy_in(struct pool *pool, struct policy policy, struct cat_txn *txn);
 /* -EINVAL: too few disks. */
 int pool_check_policy(const struct pool *pool, struct policy policy, struct err *err);
 
@@ -137,8 +142,8 @@ struct segment {
 /* Blocks of data a segment of this policy holds: k * zone_bytes / BLOCK_BYTES. */
 uint32_t segment_blocks(const struct pool *pool, struct policy policy);
 
-/* Grants a fresh segment on different disks, durable on return. Any loop. -ENOSPC: no zones left for this class.
- * `avoid_disk` (UINT32_MAX: none) is used only if there is no other choice. */
+/* Grants a fresh segment on different disks, durable on return. Any loop. -ENOSPC: no zones left for this class; -EIO: too
+ * few disks are in use, or the catalog cannot be written. `avoid_disk` (UINT32_MAX: none) is used only if there is no other choice. */
 int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segment_stream stream, struct policy policy,
 		  enum grant_class class, uint32_t avoid_disk, struct segment *out) __attribute__((warn_unused_result));
 /* In a transaction: frees a segment (its zones are reusable once the commit is durable), or changes its seal. Any loop. */
@@ -212,7 +217,19 @@ int segment_mend(struct pool *pool, const struct segment *segment, uint32_t inde
 /* Bit c: column c has a zone that can be written. */
 uint32_t segment_writable_cols(const struct pool *pool, const struct segment *segment);
 
-/* Flushes one disk of the pool by id. Waits; fibers of any loop. */
+/* Flushes one disk of the pool by id. -EIO: it has failed, now or before: it is out of use for good (see pool_lose_disk).
+ * Waits; fibers of any loop. */
 int pool_flush_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
+
+#define DISK_SET_WORDS (POOL_DISKS_MAX / 64)
+/* Flushes the disks whose bits are set, all at once, and leaves set those that have failed. Waits; fibers of any loop. */
+void pool_flush_disks(struct pool *pool, uint64_t disks[DISK_SET_WORDS]);
+
+/* The pool goes on without a disk from which an error came: 0 when the others' catalog says so durably. Then nothing on it
+ * is trusted, written or granted any more. -EIO: the pool cannot do without it; if it has not failed before, nothing has
+ * changed. Waits; fibers of any loop. */
+int pool_lose_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
+/* Can the segment's blocks be had from columns that are trusted? Any loop. */
+bool segment_is_whole(const struct pool *pool, const struct segment *segment);
 
 #endif

@@ -10,12 +10,15 @@
 #include "pool/pool.h"
 #include "pool/zones.h"
 
+enum pool_disk_state { DISK_ONLINE, DISK_FAILED, DISK_OFFLINE, DISK_DRAINING, DISK_STATES };
+
 /* A disk of the pool. Written before any segment on it exists, then constant but for its atomic fields. */
 struct pool_disk {
 	struct disk *_Atomic disk; /* NULL: missing */
 	struct label label;	   /* missing: only what the catalog knows */
 	_Atomic bool failed;	   /* missing, or a write or flush failed: what it lost is unknown */
 	_Atomic uint64_t mended_blocks;
+	enum pool_disk_state state; /* as the catalog says */
 };
 
 struct pool {
@@ -45,13 +48,28 @@ int pool_new(const struct uuid *uuid, const char *name, uint32_t zone_bytes, str
 void pool_free(struct pool *pool);
 /* Takes a disk in under its label's id: zones and catalog. The caller keeps the disk if this fails. */
 int pool_attach(struct pool *pool, struct disk *disk, const struct label *label);
-void pool_put_disk_object(struct cat_txn *txn, const struct label *label);
+/* A member that is not there. -ENOMEM. */
+int pool_attach_missing(struct pool *pool, const struct label *label);
+/* left: the newest checkpoint that it may have, if it is out. */
+void pool_put_disk_object(struct cat_txn *txn, const struct label *label, enum pool_disk_state state,
+			  const struct cat_stamp *left);
+/* How many disks are missing or failed. */
+uint32_t pool_losses(const struct pool *pool);
+/* Catalog's loss hook; arg is the pool. */
+int pool_lost(void *arg, struct cat_txn *txn);
+/* A disk that is out, but there, is in use again; until they are mended its columns are lost. No lineage is open. */
+int pool_rejoin(struct pool *pool, struct pool_disk *pd, struct err *err);
 /* Refuses a disk with a label or foreign content. */
 int pool_check_takeable(struct disk *disk, struct err *err);
 
 /* segment.c: indexes all segments of the loaded catalog and takes their zones. -EUCLEAN, -ENOMEM. */
 int segments_load(struct pool *pool, struct err *err);
 void segments_release(struct pool *pool);
+/* Would every segment be whole without this disk? DISK_NONE: is every segment whole? Else *without is the first that is
+ * not. */
+bool segments_whole_without(const struct pool *pool, uint32_t disk_id, uint64_t *without);
+/* Puts to txn that the columns on a disk are lost. */
+void segments_put_lost(struct pool *pool, uint32_t disk_id, struct cat_txn *txn);
 /* Catalog's change hook; arg is the pool. */
 void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj *new);
 

@@ -251,9 +251,63 @@ int segments_load(struct pool *pool, struct err *err)
 	return catalog_for_each(pool->catalog, CAT_SEGMENT, load_segment, &load);
 }
 
+/* --- wholeness ---------------------------------------------------------------------------------------------------- */
+
+static bool whole_without(const struct pool *pool, const struct segment *segment, uint32_t disk_id)
+{
+	uint32_t good = segment_writable_cols(pool, segment) & ~segment->lost;
+
+	for (uint32_t c = 0; c < SEGMENT_COLS_MAX && disk_id != DISK_NONE; c++)
+		if (good >> c & 1 && segment->cols[c].disk_id == disk_id)
+			good &= ~(1u << c);
+	return (uint32_t)__builtin_popcount(good) >= segment->policy.k;
+}
+
+bool segment_is_whole(const struct pool *pool, const struct segment *segment)
+{
+	return whole_without(pool, segment, DISK_NONE);
+}
+
+static const struct cat_obj *next_segment(const struct pool *pool, const struct cat_obj *obj, struct segment *segment)
+{
+	obj = catalog_next(pool->catalog, CAT_SEGMENT, obj ? obj->id + 1 : 0);
+	if (obj && !segment_from_obj(obj, segment))
+		assert(!"segment in memory is valid");
+	return obj;
+}
+
+bool segments_whole_without(const struct pool *pool, uint32_t disk_id, uint64_t *without)
+{
+	const struct cat_obj *obj = NULL;
+	struct segment segment;
+
+	while ((obj = next_segment(pool, obj, &segment))) {
+		if (whole_without(pool, &segment, disk_id))
+			continue;
+		*without = segment.grant;
+		return false;
+	}
+	return true;
+}
+
+void segments_put_lost(struct pool *pool, uint32_t disk_id, struct cat_txn *txn)
+{
+	const struct cat_obj *obj = NULL;
+	struct segment segment;
+
+	while ((obj = next_segment(pool, obj, &segment))) {
+		uint32_t lost = segment.lost;
+
+		for (uint32_t c = 0; c < (uint32_t)segment.policy.k + segment.policy.m && segment.policy.m; c++)
+			segment.lost |= (uint32_t)(segment.cols[c].disk_id == disk_id) << c;
+		if (segment.lost != lost)
+			segment_put_in(txn, &segment);
+	}
+}
+
 /* --- changes ------------------------------------------------------------------------------------------------------ */
 
-/* A change of a living segment must leave its zones and number: only the seal may be new. */
+/* A change of a living segment must leave its zones and number: only the seal and the lost columns may be new. */
 static void assert_same_place(const struct segment *a, const struct segment *b)
 {
 	assert(a->owner == b->owner && a->segno == b->segno && a->policy.k == b->policy.k &&
@@ -266,6 +320,8 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 	struct pool *pool = arg;
 	struct segment was, is;
 
+	if (new && new->kind == CAT_DISK && pool->disks[new->id])
+		pool->disks[new->id]->state = le32_get(((const struct disk_payload *)new->data)->state);
 	if ((old ? old->kind : new ? new->kind : CAT_POOL) != CAT_SEGMENT)
 		return;
 	if (old && !segment_from_obj(old, &was))

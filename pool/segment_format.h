@@ -1,5 +1,12 @@
 /* On disk: payloads of the catalog's objects that belong to the pool.
  *
+ * CAT_POOL, id = 0; may be missing, which means zeroes:
+ *
+ *     0     4  losses_max     so many disks may be out; the greatest m that a volume ever had
+ *     4     4  zero
+ *
+ * Valid if and only if: the length is 8, losses_max < 24 and the rest is zero.
+ *
  * CAT_SEGMENT, id = grant number:
  *
  *   off  size  field
@@ -23,9 +30,13 @@
  *     0    16  uuid           of the disk, as in its label
  *    16     8  disk_bytes     as in its label
  *    24     4  zone_count     as in its label
- *    28     4  state          0 in use
+ *    28     4  state          0 online, 1 failed, 2 offline (taken out by hand), 3 draining
+ *    32     8  left_generation  failed, offline: the newest checkpoint of the catalog that it may have got ...
+ *    40     8  left_stamp     ... and its stamp; otherwise 0
  *
- * Valid if and only if: the length is 32, id < 256, state is 0, and the fields equal the label of the disk with that id. */
+ * Valid if and only if: the length is 48, id < 256, state is in range, and the first three fields equal the label of the disk
+ * with that id. A disk that is out is never a source of the catalog; if its own newest checkpoint is later than the one it
+ * left with, or another of that generation, it was used without the others meanwhile and is refused. */
 #ifndef POOL_SEGMENT_FORMAT_H
 #define POOL_SEGMENT_FORMAT_H
 
@@ -48,10 +59,15 @@ struct segment_payload {
 	struct segment_col cols[SEGMENT_COLS_MAX];
 };
 
+struct pool_payload {
+	le32 losses_max, zero;
+};
+
 struct disk_payload {
 	uint8_t uuid[16];
 	le64 disk_bytes;
 	le32 zone_count, state;
+	le64 left_generation, left_stamp;
 };
 
 static_assert(sizeof(struct segment_col) == 8, "segment column");
@@ -59,7 +75,8 @@ static_assert(offsetof(struct segment_payload, stream) == 16, "segment");
 static_assert(offsetof(struct segment_payload, cols) == 24, "segment");
 static_assert(sizeof(struct segment_payload) == 24 + 8 * SEGMENT_COLS_MAX, "segment");
 static_assert(offsetof(struct disk_payload, disk_bytes) == 16, "disk");
-static_assert(sizeof(struct disk_payload) == 32, "disk");
+static_assert(sizeof(struct pool_payload) == 8, "pool");
+static_assert(sizeof(struct disk_payload) == 48, "disk");
 
 #define SEGMENT_TEXT_BYTES 640
 

@@ -201,7 +201,9 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 	uint32_t cols = policy.k + policy.m, in_use = zones_disks_in_use(zones), with = cols < in_use ? cols : in_use;
 
 	assert(cols > 0 && cols <= SEGMENT_COLS_MAX);
-	if (with < policy.k || !choose_disks(zones, with, class, avoid_disk, out)) {
+	if (with < policy.k)
+		return -EIO;
+	if (!choose_disks(zones, with, class, avoid_disk, out)) {
 		zones->refused = true;
 		note_low(zones);
 		return -ENOSPC;

@@ -34,8 +34,8 @@ uint64_t *zones_bitmap_new(uint32_t count);
 void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint64_t *bitmap);
 
 /* Takes one zone on each of k + m different disks that are in use. If there are fewer such disks, but k of them, the last
- * columns get none (DISK_NONE). -ENOSPC: not without the reserve (GRANT_DATA), or not at all. avoid_disk: only if there is
- * no other choice. */
+ * columns get none (DISK_NONE). -ENOSPC: not without the reserve (GRANT_DATA), or not at all; -EIO: fewer than k disks are
+ * in use. avoid_disk: only if there is no other choice. */
 int zones_take(struct zones *zones, struct policy policy, enum grant_class class, uint32_t avoid_disk,
 	       struct zone_addr *out) __attribute__((warn_unused_result));
 /* For loading: takes this very zone. False if it does not exist or is taken. */

@@ -55,6 +55,7 @@ struct lseg {
 	uint32_t table_blocks_new;       /* of the one being written */
 	uint32_t unwritten;              /* open and in-flight batches */
 	uint64_t last_seq;               /* data: newest batch in it, 0 if older than any replay */
+	uint64_t flush_round;            /* the flush that covers what was last written */
 	bool held;                       /* open, granted ahead, or being cleaned: not to be freed */
 	bool freeing;                    /* in a transaction that frees it */
 	bool cleaned;                    /* in the cleaner's current round */
@@ -168,7 +169,8 @@ struct lineage {
 	/* log */
 	uint64_t completed_seq;          /* all batches up to it are written */
 	uint64_t flushed_seq;            /* ... and flushed */
-	uint64_t dirty_disks[POOL_DISKS_MAX / 64];
+	uint64_t dirty_disks[DISK_SET_WORDS];
+	uint64_t flush_round;            /* counts flushes; the next one */
 	uint64_t unflushed_bytes;
 	struct list flush_waiters;       /* vios, and flush_req of fibers */
 	bool flushing;
@@ -242,6 +244,8 @@ int stream_wait_written(struct stream *st, uint64_t seq);
 const uint8_t *log_find_unwritten(const struct lineage *lin, const struct lseg *lseg, uint32_t index);
 /* Adds a vio to the waiters of the next flush. */
 void log_flush_vio(struct lineage *lin, struct vio *vio);
+/* The next flush covers the segment's disks. */
+void log_mark_dirty(struct lineage *lin, const struct segment *seg);
 /* Flushes every disk that the lineage has written. Fiber. */
 int log_flush_wait(struct lineage *lin);
 /* No more appends. All waiters get the error. */

@@ -311,12 +311,6 @@ static int apply_chain(struct recovery *r, struct lseg **tail, uint32_t *tail_bl
 
 /* --- seal ------------------------------------------------------------------------------------------------------- */
 
-static void mark_disks_dirty(struct lineage *lin, const struct segment *seg)
-{
-	for (uint32_t c = 0; c < (uint32_t)seg->policy.k + seg->policy.m; c++)
-		lin->dirty_disks[seg->cols[c].disk_id / 64] |= 1ull << seg->cols[c].disk_id % 64;
-}
-
 static bool seal_one(struct cat_txn *txn, struct scan *scan, const struct lseg *tail, uint32_t tail_blocks)
 {
 	struct lseg *lseg = scan->lseg;
@@ -349,10 +343,12 @@ static int seal(struct recovery *r, struct lseg *tail, uint32_t tail_blocks)
 		rc = pool_commit(lin->pool, &txn);
 	cat_txn_release(&txn);
 	for (uint32_t i = 0; i < r->count; i++) {
-		if (!r->scans[i].lseg->freeing)
-			mark_disks_dirty(lin, &r->scans[i].lseg->seg);
-		else if (rc == 0)
+		if (!r->scans[i].lseg->freeing) {
+			log_mark_dirty(lin, &r->scans[i].lseg->seg);
+			r->scans[i].lseg->flush_round = lin->flush_round;
+		} else if (rc == 0) {
 			lseg_del(lin, r->scans[i].lseg);
+		}
 	}
 	return rc;
 }

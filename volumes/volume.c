@@ -532,6 +532,7 @@ static int commit_new(struct volumes *vols, const struct volume_state *vol, cons
 	int rc;
 
 	cat_txn_init(&txn);
+	pool_put_policy_in(vols->pool, vol->lin->policy, &txn);
 	cat_put(&txn, CAT_LINEAGE, vol->lin->id, lf, sizeof(*lf));
 	cat_put(&txn, CAT_VOLUME, vol->id, vf, sizeof(*vf));
 	rc = pool_commit(vols->pool, &txn);

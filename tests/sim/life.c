@@ -129,15 +129,14 @@ static int create_pool(struct world *w, struct err *err)
 	return rc;
 }
 
-/* An interrupted add of a disk: the pool is whole with the new one, or without it. */
+/* An interrupted add of a disk: the pool has the new one, or refuses it. */
 static int import_either(struct world *w, struct err *err)
 {
-	int rc = import_pool(w, w->disks, err);
+	int rc = w->pending.op == MANAGE_ADD_DISK ? import_pool(w, w->disks + 1, err) : -EINVAL;
 
-	if (rc == 0 || w->pending.op != MANAGE_ADD_DISK)
-		return rc;
-	rc = import_pool(w, w->disks + 1, err);
-	if (rc == 0 && !w->probe) {
+	if (w->pending.op != MANAGE_ADD_DISK || rc < 0)
+		return import_pool(w, w->disks, err);
+	if (!w->probe) {
 		w->disks++;
 		w->pending = (struct pending){ 0 };
 	}

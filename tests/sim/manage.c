@@ -204,6 +204,15 @@ static bool end(struct world *w, int rc, uint64_t since, const struct err *err)
 	return false;
 }
 
+/* For a new volume of the policy: then there is none. */
+static bool too_few_disks(const struct world *w)
+{
+	struct pool_info info;
+
+	pool_get_info(w->pool, &info);
+	return info.disks_in_use < (uint32_t)w->config.policy.k + w->config.policy.m;
+}
+
 bool manage_create(struct world *w)
 {
 	struct sim_volume *sv;
@@ -211,7 +220,7 @@ bool manage_create(struct world *w)
 	struct err err = { "" };
 	uint64_t since;
 
-	if (w->volumes == SIM_VOLUMES_MAX)
+	if (w->volumes == SIM_VOLUMES_MAX || too_few_disks(w))
 		return true;
 	sv = sim_volume_new(w);
 	opts = (struct volume_create_opts){ .name = sv->name, .size_bytes = sv->model->size_sectors * SECTOR_BYTES,
