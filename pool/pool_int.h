@@ -17,6 +17,7 @@ struct pool_disk {
 	struct disk *_Atomic disk; /* NULL: missing */
 	struct label label;	   /* missing: only what the catalog knows */
 	_Atomic bool failed;	   /* missing, or a write or flush failed: what it lost is unknown */
+	_Atomic bool leaving;	   /* out for good: its columns are to be made anew elsewhere */
 	_Atomic uint64_t mended_blocks;
 	enum pool_disk_state state; /* as the catalog says */
 };

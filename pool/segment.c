@@ -9,6 +9,7 @@
  * entry whose object is not there yet. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -307,12 +308,25 @@ void segments_put_lost(struct pool *pool, uint32_t disk_id, struct cat_txn *txn)
 
 /* --- changes ------------------------------------------------------------------------------------------------------ */
 
-/* A change of a living segment must leave its zones and number: only the seal and the lost columns may be new. */
+/* A change of a living segment must leave its number and policy; the seal, lost columns and zones may be new. */
 static void assert_same_place(const struct segment *a, const struct segment *b)
 {
 	assert(a->owner == b->owner && a->segno == b->segno && a->policy.k == b->policy.k &&
 	       a->policy.m == b->policy.m);
-	assert(!memcmp(a->cols, b->cols, sizeof(a->cols)));
+}
+
+/* Zones that a segment has moved out of are free. */
+static void give_back_left(struct pool *pool, const struct segment *was, const struct segment *is)
+{
+	for (uint32_t c = 0; c < (uint32_t)is->policy.k + is->policy.m; c++) {
+		struct zone_addr a = was->cols[c], b = is->cols[c];
+
+		if (a.disk_id == b.disk_id && a.zone == b.zone)
+			continue;
+		assert(b.disk_id == DISK_NONE || zones_is_taken(&pool->zones, b));
+		zones_give_back(&pool->zones, &a, 1);
+		pool->space_freed = true;
+	}
 }
 
 void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj *new)
@@ -331,6 +345,7 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 	pool->segment_count += (uint64_t)(new != NULL) - (old != NULL);
 	if (old && new) {
 		assert_same_place(&was, &is);
+		give_back_left(pool, &was, &is);
 	} else if (old) {
 		zones_give_back(&pool->zones, was.cols, was.policy.k + was.policy.m);
 		index_remove(pool, &was);
@@ -489,6 +504,61 @@ int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segmen
 	ret = fiber_call_on(pool->loop, grant_home, &call);
 	if (!ret)
 		*out = segment;
+	return ret;
+}
+
+/* --- columns anew --------------------------------------------------------------------------------------------------- */
+
+static bool col_wanted(const struct pool *pool, struct zone_addr at)
+{
+	const struct pool_disk *pd = at.disk_id == DISK_NONE ? NULL : pool->disks[at.disk_id];
+
+	return !pd || (atomic_load(&pd->leaving) && atomic_load(&pd->failed));
+}
+
+bool segment_wants_columns(const struct pool *pool, const struct segment *segment)
+{
+	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++)
+		if (col_wanted(pool, segment->cols[c]))
+			return true;
+	return false;
+}
+
+struct move_call {
+	struct pool *pool;
+	struct segment *segment;
+};
+
+static int move_home(void *arg)
+{
+	struct move_call *call = arg;
+	struct pool *pool = call->pool;
+	struct segment to = *call->segment;
+	uint32_t cols = to.policy.k + to.policy.m, moved = 0;
+	int ret = 0;
+
+	for (uint32_t c = 0; c < cols && to.policy.m; c++)
+		if (col_wanted(pool, to.cols[c]) && zones_take_another(&pool->zones, to.cols, cols, &to.cols[c]))
+			moved |= 1u << c;
+	to.lost |= moved;
+	if (moved)
+		ret = grant_commit(pool, &to);
+	for (uint32_t c = 0; c < cols && ret; c++)
+		if (moved >> c & 1)
+			zones_give_back(&pool->zones, &to.cols[c], 1);
+	if (!ret)
+		*call->segment = to;
+	return ret;
+}
+
+int segment_move_columns(struct pool *pool, struct segment *segment)
+{
+	struct segment copy = *segment;
+	struct move_call call = { pool, &copy };
+	int ret = fiber_call_on(pool->loop, move_home, &call);
+
+	if (!ret)
+		*segment = copy;
 	return ret;
 }
 

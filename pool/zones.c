@@ -216,6 +216,16 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 	return 0;
 }
 
+bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out)
+{
+	uint32_t id = choose_disk(zones, GRANT_DATA, UINT32_MAX, have, cols);
+
+	if (id == POOL_DISKS_MAX)
+		return false;
+	*out = (struct zone_addr){ id, take_on_disk(zones, id) };
+	return true;
+}
+
 bool zones_is_taken(const struct zones *zones, struct zone_addr at)
 {
 	const struct zone_disk *zd = &zones->disks[at.disk_id % POOL_DISKS_MAX];

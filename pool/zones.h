@@ -40,6 +40,8 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 	       struct zone_addr *out) __attribute__((warn_unused_result));
 /* For loading: takes this very zone. False if it does not exist or is taken. */
 bool zones_take_at(struct zones *zones, struct zone_addr at);
+/* One more zone for a segment that has cols already, on a disk that it is not on. False: there is none. */
+bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out);
 bool zones_is_taken(const struct zones *zones, struct zone_addr at);
 /* Columns without a zone are passed over. */
 void zones_give_back(struct zones *zones, const struct zone_addr *addrs, uint32_t cols);

@@ -46,6 +46,13 @@ struct vloop {
 	struct list starved;             /* lineages waiting for a batch buffer or a read slot */
 };
 
+/* What mending has done. */
+struct mend_stats {
+	uint64_t blocks;                 /* looked at */
+	uint64_t mended;                 /* pieces of columns that were wrong */
+	uint64_t lost;                   /* data blocks that no way gave; some may be of no use any more */
+};
+
 /* A segment of the lineage. */
 struct lseg {
 	struct segment seg;
@@ -60,6 +67,8 @@ struct lseg {
 	bool freeing;                    /* in a transaction that frees it */
 	bool cleaned;                    /* in the cleaner's current round */
 	bool stuck;                      /* holds a block that cannot be read */
+	bool mending;                    /* not to be freed either */
+	bool lost_again;                 /* a column has become lost while it was mended */
 };
 
 /* A batch being filled or written. */
@@ -191,6 +200,8 @@ struct lineage {
 	struct slow_class slow[SLOW_CLASSES];
 
 	/* readers of the current and the previous map generation: a dead segment is freed when its readers are gone */
+	bool mending, mend_again, scrub_wanted;
+	struct mend_stats mend_stats;
 	bool cleaning;
 	bool clean_in_vain;              /* there was nothing to clean, and no checkpoint since */
 	uint32_t readers[2];
@@ -293,12 +304,11 @@ bool scan_header_valid(const struct lineage *lin, const struct lseg *lseg, uint3
 
 /* --- mend.c ------------------------------------------------------------------------------------------------------ */
 
-struct mend_stats {
-	uint64_t mended;                 /* pieces of columns that were wrong */
-	uint64_t lost;                   /* blocks that no way gave */
-};
 /* Makes all columns of a batch right, but for rows with blocks that are lost. h: at least its used part. Fiber. */
 int mend_batch(struct lineage *lin, struct lseg *lseg, const struct batch_header *h, struct mend_stats *stats);
+
+/* Mends segments with lost columns, and with `scrub` all, in the background. */
+void mend_start(struct lineage *lin, bool scrub);
 
 /* --- cleaner.c -------------------------------------------------------------------------------------------------- */
 

@@ -227,6 +227,8 @@ static int start_on_home(void *arg)
 		call->lin->failed = rc;
 	else
 		call->lin->running = true;
+	if (rc == 0)
+		mend_start(call->lin, false);
 	return rc;
 }
 
