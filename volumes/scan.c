@@ -107,9 +107,15 @@ int scan_segment(struct lineage *lin, const struct lseg *lseg, uint32_t from, ui
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
 		pos += at;
-		rc = at < blocks ? ends_here(lin, lseg, pos, buf) : 0;
+		if (at >= blocks)
+			continue;
+		rc = ends_here(lin, lseg, pos, buf);
+		at = 0;
+		if (rc == 0)             /* the header was to be had after all, and is in buf */
+			rc = scan_window(lin, lseg, buf, pos, 1, &at, fn, arg);
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
+		pos += at;
 	}
 	return 0;
 }

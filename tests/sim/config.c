@@ -168,6 +168,25 @@ static void draw_fault(struct sim_config *c, struct rng *rng)
 	}
 }
 
+/* Whatever one disk can do wrong, several at once. */
+static void draw_bad_disk(struct sim_config *c, struct rng *rng)
+{
+	struct sim_disk_opts *disk;
+
+	c->any_fault = c->within = true;
+	c->bad_disk = (uint32_t)rng_below(rng, c->disks);
+	disk = &c->disk[c->bad_disk];
+	c->absent_per_mille = chance(rng, 500) ? 300 : 0;
+	c->dead_per_mille = chance(rng, 300) ? 200 : 0;
+	for (uint32_t i = 0; i < 1 + rng_below(rng, 2); i++) {
+		enum sim_fault fault = (enum sim_fault)rng_below(rng, FAULT_COUNT);
+
+		disk->fault_per_mille[fault] = fault == FAULT_LYING_FLUSH ? 1000 : (uint32_t)rng_log_range(rng, 2, 100);
+		if (fault == FAULT_BIT_ROT)
+			c->rot_per_mille = disk->fault_per_mille[fault] * 5;
+	}
+}
+
 void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 {
 	struct rng rng;
@@ -186,7 +205,9 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 		draw_long(config, &rng);
 	config->fail_memory = chance(&rng, 100);
 	config->fail_recovery = chance(&rng, 300);
-	if (!config->fills && chance(&rng, 350))
+	if (config->policy.m > 0 && !config->mixed && chance(&rng, 500))
+		draw_bad_disk(config, &rng);
+	else if (!config->fills && chance(&rng, 350))
 		draw_fault(config, &rng);
 	if (ops > 0)
 		config->ops = ops;
@@ -218,6 +239,8 @@ void config_print(const struct sim_config *c)
 			if (c->disk[i].fault_per_mille[f])
 				printf(", %s %u/1000", sim_fault_name(f), c->disk[i].fault_per_mille[f]);
 		}
+		if (c->within && i == c->bad_disk)
+			printf(", bad: absent %u/1000, dead %u/1000", c->absent_per_mille, c->dead_per_mille);
 		if (c->disk[i].slow_factor > 1)
 			printf(", slow %u", c->disk[i].slow_factor);
 		putchar('\n');

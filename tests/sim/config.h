@@ -46,6 +46,10 @@ struct sim_config {
 	bool lasting;           /* a fault that lasts may happen */
 	uint32_t rot_per_mille; /* of manager's turns */
 	bool any_fault;
+	bool within;               /* all faults befall one disk, and every volume can do without it: nothing is forgiven */
+	uint32_t bad_disk;
+	uint32_t absent_per_mille; /* of openings: the bad disk is not there */
+	uint32_t dead_per_mille;   /* of manager's turns: it answers nothing any more, in this life */
 };
 
 /* ops: 0, or how many in the place of the seed's choice. */

@@ -418,8 +418,10 @@ static void rot_some_disk(struct world *w)
 	for (uint32_t i = 0; i < w->disks; i++) {
 		if (w->config.rot_per_mille && w->config.disk[i].fault_per_mille[FAULT_BIT_ROT] &&
 		    rng_per_mille(&w->rng, w->config.rot_per_mille) && sim_disk_rot(&w->disk[i]))
-			w->damaged = true;
+			w->damaged = !w->config.within;
 	}
+	if (rng_per_mille(&w->rng, w->config.dead_per_mille))
+		w->disk[w->config.bad_disk].dead = true;
 }
 
 static void operate(struct world *w)

@@ -86,6 +86,7 @@ struct world {
 	/* of this life */
 	uint32_t life;
 	bool probe;
+	bool absent;         /* the bad disk is not there */
 	bool life_done;
 	bool life_worked;    /* it got as far as its work */
 	bool memory_failed;  /* an allocation was made to fail */
