@@ -254,7 +254,7 @@ static int take_back(struct pool *pool, struct err *err)
 		struct pool_disk *pd = pool->disks[id];
 
 		if (pd && pd->disk && pd->state == DISK_FAILED)
-			ret = pool_rejoin(pool, pd, err);
+			ret = pool_rejoin(pool, pd, true, err);
 	}
 	return ret;
 }

@@ -52,6 +52,8 @@ void pool_free(struct pool *pool)
 	rows_release(pool);
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
 		mem_free(pool->disks[id]);
+	for (uint32_t i = 0; i < pool->removed_count; i++)
+		mem_free(pool->removed[i]);
 	mem_free(pool);
 }
 
@@ -137,8 +139,8 @@ void pool_put_disk_object(struct cat_txn *txn, const struct label *label, enum p
 
 void pool_close(struct pool *pool)
 {
-	struct disk *disks[POOL_DISKS_MAX];
-	uint32_t count = 0;
+	struct disk *disks[POOL_DISKS_MAX], *removed[POOL_DISKS_MAX];
+	uint32_t count = 0, removed_count = 0;
 
 	/* A commit may still be on its way for somebody who no longer waits for it. */
 	fmutex_lock(&pool->catalog->commit_lock);
@@ -146,9 +148,14 @@ void pool_close(struct pool *pool)
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
 		if (pool->disks[id] && pool->disks[id]->disk)
 			disks[count++] = pool->disks[id]->disk;
+	for (uint32_t i = 0; i < pool->removed_count; i++)
+		if (pool->removed[i]->disk)
+			removed[removed_count++] = pool->removed[i]->disk;
 	pool_free(pool);
 	for (uint32_t i = 0; i < count; i++)
 		disk_close(disks[i]);
+	for (uint32_t i = 0; i < removed_count; i++)
+		disk_close(removed[i]);
 }
 
 /* On failure some disks may still carry labels; the pool stays open. */

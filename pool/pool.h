@@ -57,6 +57,17 @@ void pool_close(struct pool *pool);
 int pool_destroy(struct pool *pool, struct err *err);
 int pool_add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err);
 
+/* Disk life, by hand. Offline: the pool goes on without the disk, as if it had failed, until it is taken online, over imports
+ * too; -EBUSY: it cannot do without. */
+int pool_disk_offline(struct pool *pool, uint32_t disk_id, struct err *err);
+/* A disk that failed or was taken offline comes back, its columns lost until they are mended; whoever has copies of segments
+ * has called them lost there (volumes_disk_online). */
+int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err);
+/* A disk that is out is to be removed: its columns are wanted elsewhere (segment_wants_columns). */
+int pool_disk_leave(struct pool *pool, uint32_t disk_id, struct err *err);
+/* Removes it. -EBUSY: *left segments still have a column there. Its handle is closed with the pool. */
+int pool_disk_remove(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err);
+
 const char *pool_name(const struct pool *pool);
 const struct uuid *pool_uuid(const struct pool *pool);
 struct loop *pool_loop(const struct pool *pool);

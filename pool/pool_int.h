@@ -20,6 +20,7 @@ struct pool_disk {
 	_Atomic bool leaving;	   /* out for good: its columns are to be made anew elsewhere */
 	_Atomic uint64_t mended_blocks;
 	enum pool_disk_state state; /* as the catalog says */
+	bool by_hand;		    /* out by hand: offline and not failed */
 };
 
 struct pool {
@@ -28,6 +29,8 @@ struct pool {
 	char name[POOL_NAME_MAX + 1];
 	uint32_t zone_bytes;			 /* any loop; constant */
 	struct pool_disk *disks[POOL_DISKS_MAX]; /* by disk id; any loop */
+	struct pool_disk *removed[POOL_DISKS_MAX]; /* kept until the end: other loops may still look */
+	uint32_t removed_count;
 	uint32_t disk_count;
 	struct catalog *catalog;
 	struct zones zones;
@@ -58,14 +61,17 @@ void pool_put_disk_object(struct cat_txn *txn, const struct label *label, enum p
 uint32_t pool_losses(const struct pool *pool);
 /* Catalog's loss hook; arg is the pool. */
 int pool_lost(void *arg, struct cat_txn *txn);
-/* A disk that is out, but there, is in use again; until they are mended its columns are lost. No lineage is open. */
-int pool_rejoin(struct pool *pool, struct pool_disk *pd, struct err *err);
+/* A disk that is out, but there, is in use again; until they are mended its columns are lost. call_lost: says so to the
+ * catalog; only while nobody else changes segments. */
+int pool_rejoin(struct pool *pool, struct pool_disk *pd, bool call_lost, struct err *err);
 /* Refuses a disk with a label or foreign content. */
 int pool_check_takeable(struct disk *disk, struct err *err);
 
 /* segment.c: indexes all segments of the loaded catalog and takes their zones. -EUCLEAN, -ENOMEM. */
 int segments_load(struct pool *pool, struct err *err);
 void segments_release(struct pool *pool);
+/* How many segments have a column on the disk. */
+uint64_t segments_on_disk(const struct pool *pool, uint32_t disk_id);
 /* Would every segment be whole without this disk? DISK_NONE: is every segment whole? Else *without is the first that is
  * not. */
 bool segments_whole_without(const struct pool *pool, uint32_t disk_id, uint64_t *without);

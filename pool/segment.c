@@ -291,6 +291,18 @@ bool segments_whole_without(const struct pool *pool, uint32_t disk_id, uint64_t 
 	return true;
 }
 
+uint64_t segments_on_disk(const struct pool *pool, uint32_t disk_id)
+{
+	const struct cat_obj *obj = NULL;
+	struct segment segment;
+	uint64_t count = 0;
+
+	while ((obj = next_segment(pool, obj, &segment)))
+		for (uint32_t c = 0; c < (uint32_t)segment.policy.k + segment.policy.m; c++)
+			count += segment.cols[c].disk_id == disk_id;
+	return count;
+}
+
 void segments_put_lost(struct pool *pool, uint32_t disk_id, struct cat_txn *txn)
 {
 	const struct cat_obj *obj = NULL;

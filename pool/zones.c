@@ -102,6 +102,16 @@ void zones_set_in_use(struct zones *zones, uint32_t disk_id, bool in_use)
 	note_low(zones);
 }
 
+void zones_remove_disk(struct zones *zones, uint32_t disk_id)
+{
+	struct zone_disk *zd = &zones->disks[disk_id];
+
+	zones_set_in_use(zones, disk_id, false);
+	assert(zd->free == zd->count);
+	mem_free(zd->taken);
+	*zd = (struct zone_disk){ 0 };
+}
+
 uint32_t zones_disks_in_use(const struct zones *zones)
 {
 	uint32_t n = 0;

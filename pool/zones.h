@@ -33,6 +33,9 @@ uint64_t *zones_bitmap_new(uint32_t count);
 /* A disk with all its zones free. */
 void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint64_t *bitmap);
 
+/* None of its zones is taken. */
+void zones_remove_disk(struct zones *zones, uint32_t disk_id);
+
 /* Takes one zone on each of k + m different disks that are in use. If there are fewer such disks, but k of them, the last
  * columns get none (DISK_NONE). -ENOSPC: not without the reserve (GRANT_DATA), or not at all; -EIO: fewer than k disks are
  * in use. avoid_disk: only if there is no other choice. */

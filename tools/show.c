@@ -130,6 +130,7 @@ static json_t *show_disk(const struct daemon_pool *pool, uint32_t index)
 	show_text(&json, "state", info.state);
 	show_number(&json, "size_bytes", info.size_bytes);
 	show_number(&json, "free_bytes", info.zones_free * pool_info.zone_bytes);
+	show_number(&json, "mended_blocks", info.mended_blocks);
 	return json;
 }
 

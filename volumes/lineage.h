@@ -307,6 +307,8 @@ bool scan_header_valid(const struct lineage *lin, const struct lseg *lseg, uint3
 /* Makes all columns of a batch right, but for rows with blocks that are lost. h: at least its used part. Fiber. */
 int mend_batch(struct lineage *lin, struct lseg *lseg, const struct batch_header *h, struct mend_stats *stats);
 
+/* A disk that is out will come back: durably, all columns on it are lost. Fiber. */
+int mend_lose_disk(struct lineage *lin, uint32_t disk_id);
 /* Mends segments with lost columns, and with `scrub` all, in the background. */
 void mend_start(struct lineage *lin, bool scrub);
 

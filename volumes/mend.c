@@ -265,6 +265,34 @@ static void mend_fiber(void *arg)
 	lineage_fiber_end(lin);
 }
 
+static bool lose_columns(struct lseg *lseg, uint32_t disk_id)
+{
+	uint32_t cols = 0;
+
+	for (uint32_t c = 0; c < (uint32_t)lseg->seg.policy.k + lseg->seg.policy.m; c++)
+		cols |= (uint32_t)(lseg->seg.cols[c].disk_id == disk_id) << c;
+	lseg->seg.lost |= cols;
+	lseg->lost_again |= cols != 0;   /* mending may be under way */
+	return cols != 0;
+}
+
+int mend_lose_disk(struct lineage *lin, uint32_t disk_id)
+{
+	struct cat_txn txn;
+	int rc;
+
+	cat_txn_init(&txn);
+	for (uint32_t i = 0; i < lin->segs_cap && lin->policy.m > 0; i++) {
+		struct lseg *lseg = lin->segs[i];
+
+		if (lseg && lseg->seg.grant && !lseg->freeing && lose_columns(lseg, disk_id))
+			segment_put_in(&txn, &lseg->seg);
+	}
+	rc = pool_commit(lin->pool, &txn);
+	cat_txn_release(&txn);
+	return rc;
+}
+
 void mend_start(struct lineage *lin, bool scrub)
 {
 	lin->scrub_wanted |= scrub;

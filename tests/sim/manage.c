@@ -411,6 +411,25 @@ static void reimport(struct world *w)
 		start_client(w, w->volume[i]);
 }
 
+/* Nobody may notice. The pool may say that it cannot do without the disk, or that it is not there. */
+static void disk_life(struct world *w)
+{
+	struct err err = { "" };
+	int rc = 0;
+
+	if (!w->config.within)
+		return;
+	w->counts->manages++;
+	switch (rng_below(&w->rng, 3)) {
+	case 0: rc = pool_disk_offline(w->pool, w->config.bad_disk, &err); break;
+	case 1: rc = volumes_disk_online(w->vols, w->config.bad_disk, &err); break;
+	default: rc = volumes_scrub(w->vols);
+	}
+	trace(TRACE_MANAGE, MANAGE_DISK_LIFE, w->config.bad_disk, (uint64_t)-rc, 0);
+	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV)
+		sim_fail("disk life: error %d, %s", -rc, err.msg);
+}
+
 /* ---- choice ---- */
 
 static void rot_some_disk(struct world *w)
@@ -429,7 +448,7 @@ static void operate(struct world *w)
 	static const enum manage_op choice[] = {
 		MANAGE_CREATE,   MANAGE_DELETE,     MANAGE_RENAME,     MANAGE_RESIZE,     MANAGE_RESIZE,
 		MANAGE_ADD_DISK, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_LOOK,
-		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,
+		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,   MANAGE_DISK_LIFE,
 	};
 	enum manage_op op = choice[rng_below(&w->rng, sizeof(choice) / sizeof(choice[0]))];
 	struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
@@ -457,6 +476,7 @@ static void operate(struct world *w)
 	case MANAGE_LOOK: look(w); break;
 	case MANAGE_REOPEN: reopen(w, sv); break;
 	case MANAGE_REIMPORT: reimport(w); break;
+	case MANAGE_DISK_LIFE: disk_life(w); break;
 	default: nonsense(w, sv);
 	}
 }

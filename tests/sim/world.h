@@ -39,6 +39,7 @@ enum manage_op {
 	MANAGE_LOOK,
 	MANAGE_REOPEN,
 	MANAGE_REIMPORT,
+	MANAGE_DISK_LIFE, /* the bad disk goes offline or online; or a scrub */
 	MANAGE_NONSENSE, /* requests that must be refused */
 };
 
