@@ -144,14 +144,18 @@ static int create_pool(struct world *w, struct err *err)
 	return rc;
 }
 
-/* An interrupted add of a disk: the pool has the new one, or refuses it. */
+/* An interrupted add of a disk: the pool has the new one, perhaps as a missing one, or refuses it. */
 static int import_either(struct world *w, struct err *err)
 {
 	int rc = w->pending.op == MANAGE_ADD_DISK ? import_pool(w, w->disks + 1, err) : -EINVAL;
+	struct pool_info info;
 
-	if (w->pending.op != MANAGE_ADD_DISK || rc < 0)
-		return import_pool(w, w->disks, err);
-	if (!w->probe) {
+	if (rc < 0)
+		rc = import_pool(w, w->disks, err);
+	if (rc < 0 || w->probe)
+		return rc;
+	pool_get_info(w->pool, &info);
+	if (w->pending.op == MANAGE_ADD_DISK && info.disk_count == w->disks + 1) {
 		w->disks++;
 		w->pending = (struct pending){ 0 };
 	}
