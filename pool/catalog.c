@@ -8,7 +8,10 @@
  *   4 applies to memory, calling the change hook for each entry.
  * Readers see the old state until 4.
  *
- * Always holds: memory equals what is durable, but for the running commit. After any failed write or flush that is no
+ * Disks that fail: the attempt is repeated as a checkpoint on the others, whose last entries say which disks are out; only
+ * that acknowledges the transactions. The loss hook decides whether the others are enough.
+ *
+ * Always holds: memory equals what is durable, but for the running commit. When too many disks have failed that is no
  * longer known (a transaction whose commit returned -EIO may turn up at the next import, wholly or not at all), so the
  * catalog is then broken and refuses everything.
  *
@@ -145,10 +148,11 @@ void catalog_free(struct catalog *cat)
 	mem_free(cat);
 }
 
-void catalog_on_change(struct catalog *cat, cat_change_fn *fn, void *arg)
+void catalog_set_hooks(struct catalog *cat, cat_change_fn *change, cat_loss_fn *loss, void *arg)
 {
-	cat->change_fn = fn;
-	cat->change_arg = arg;
+	cat->change_fn = change;
+	cat->loss_fn = loss;
+	cat->hook_arg = arg;
 }
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
@@ -295,7 +299,7 @@ static void apply_entry(struct catalog *cat, struct cat_commit *commit, const st
 	}
 	account(cat, old, new);
 	if (cat->change_fn)
-		cat->change_fn(cat->change_arg, old ? &old->obj : NULL, new ? &new->obj : NULL);
+		cat->change_fn(cat->hook_arg, old ? &old->obj : NULL, new ? &new->obj : NULL);
 	mem_free(old);
 }
 
@@ -404,6 +408,46 @@ static uint32_t gather_group(struct catalog *cat, struct list *group)
 	return payload_bytes;
 }
 
+/* What says which disks are out: the last transaction of a group. */
+struct loss {
+	struct cat_txn txn;
+	struct cat_commit commit;
+};
+
+static void loss_release(struct catalog *cat, struct loss *loss)
+{
+	unprepare(cat, &loss->commit);
+	list_del(&loss->commit.node);
+	cat_txn_release(&loss->txn);
+}
+
+static void loss_init(struct loss *loss)
+{
+	cat_txn_init(&loss->txn);
+	loss->commit = (struct cat_commit){ .txn = &loss->txn };
+	list_init(&loss->commit.node);
+}
+
+/* Leaves out what has failed and puts it into words, instead of what an earlier call said. -EIO: too many. */
+static int add_loss(struct catalog *cat, struct list *group, struct loss *loss)
+{
+	int ret = cat->loss_fn ? 0 : -EIO;
+
+	loss_release(cat, loss);
+	loss_init(loss);
+	for (uint32_t i = 0; i < cat->disk_count; i++)
+		cat->disks[i]->out = atomic_load(cat->disks[i]->failed);
+	if (!ret)
+		ret = cat->loss_fn(cat->hook_arg, &loss->txn);
+	if (!ret)
+		ret = loss->txn.error;
+	if (!ret)
+		ret = prepare(cat, &loss->commit);
+	if (!ret && loss->txn.len_bytes)
+		list_push_back(group, &loss->commit.node);
+	return ret;
+}
+
 static int write_group(struct catalog *cat, struct list *group, uint32_t payload_bytes)
 {
 	if (payload_bytes && cat->journal_pos < cat->journal_bytes &&
@@ -422,7 +466,9 @@ static void apply_group(struct catalog *cat, struct list *group)
 
 static void finish_group(struct catalog *cat, struct list *group, int res)
 {
-	if (!res)
+	if (res)
+		cat->broken = true;
+	else
 		apply_group(cat, group);
 	list_for_each_safe(node, tmp, group) {
 		struct cat_commit *commit = list_entry(node, struct cat_commit, node);
@@ -430,6 +476,25 @@ static void finish_group(struct catalog *cat, struct list *group, int res)
 		unprepare(cat, commit);
 		finish(commit, res);
 	}
+}
+
+/* Writes and applies a group. With `losses` disks are known to have failed; payload_bytes 0: as a checkpoint. */
+static int run_group(struct catalog *cat, struct list *group, uint32_t payload_bytes, bool losses)
+{
+	struct loss loss;
+	int ret;
+
+	loss_init(&loss);
+	ret = losses ? 1 : write_group(cat, group, payload_bytes);
+	while (ret > 0) {
+		ret = add_loss(cat, group, &loss);
+		if (!ret)
+			ret = catalog_write_checkpoint(cat, group);
+	}
+	ret = ret ? -EIO : 0;
+	finish_group(cat, group, ret);
+	loss_release(cat, &loss);
+	return ret;
 }
 
 /* One group, from the head of the waiting list. */
@@ -444,7 +509,7 @@ static void commit_group(struct catalog *cat)
 	}
 	payload_bytes = gather_group(cat, &group);
 	if (!list_empty(&group))
-		finish_group(cat, &group, write_group(cat, &group, payload_bytes));
+		(void)!run_group(cat, &group, payload_bytes, false);
 }
 
 static int commit_locked(struct catalog *cat, struct cat_txn *txn)
@@ -475,9 +540,11 @@ int catalog_commit(struct catalog *cat, struct cat_txn *txn)
 	return commit.res;
 }
 
-static int checkpoint_locked(struct catalog *cat)
+static int checkpoint_locked(struct catalog *cat, bool losses)
 {
-	return cat->broken ? -EIO : catalog_write_checkpoint(cat, NULL);
+	struct list none = LIST_INIT(none);
+
+	return cat->broken ? -EIO : run_group(cat, &none, 0, losses);
 }
 
 int catalog_checkpoint(struct catalog *cat)
@@ -485,7 +552,36 @@ int catalog_checkpoint(struct catalog *cat)
 	int ret;
 
 	fmutex_lock(&cat->commit_lock);
-	ret = checkpoint_locked(cat);
+	ret = checkpoint_locked(cat, false);
+	fmutex_unlock(&cat->commit_lock);
+	return ret;
+}
+
+int catalog_resume(struct catalog *cat)
+{
+	int ret;
+
+	fmutex_lock(&cat->commit_lock);
+	do {
+		for (uint32_t i = 0; i < cat->disk_count; i++)
+			cat->disks[i]->out = atomic_load(cat->disks[i]->failed);
+		ret = catalog_flush_all(cat);
+	} while (ret > 0);
+	if (!ret)
+		ret = checkpoint_locked(cat, cat->loss_fn != NULL);
+	fmutex_unlock(&cat->commit_lock);
+	return ret;
+}
+
+int catalog_settle_losses(struct catalog *cat)
+{
+	bool losses = false;
+	int ret;
+
+	fmutex_lock(&cat->commit_lock);
+	for (uint32_t i = 0; i < cat->disk_count; i++)
+		losses |= !cat->disks[i]->out && atomic_load(cat->disks[i]->failed);
+	ret = cat->broken ? -EIO : losses ? checkpoint_locked(cat, true) : 0;
 	fmutex_unlock(&cat->commit_lock);
 	return ret;
 }
@@ -509,7 +605,7 @@ static int admit_locked(struct catalog *cat, struct cat_disk *cd, struct cat_txn
 		return ret;
 	}
 	cat->disks[cat->disk_count++] = cd;
-	return checkpoint_locked(cat);
+	return checkpoint_locked(cat, false);
 }
 
 int catalog_admit(struct catalog *cat, struct disk *disk, const struct catalog_half half[2], _Atomic bool *failed,
@@ -528,6 +624,34 @@ int catalog_admit(struct catalog *cat, struct disk *disk, const struct catalog_h
 	ret = admit_locked(cat, cd, txn);
 	if (cat->disk_count == before)
 		mem_free(cd);
+	fmutex_unlock(&cat->commit_lock);
+	return ret;
+}
+
+static int readmit_locked(struct catalog *cat, struct cat_disk *cd, struct cat_txn *txn)
+{
+	int ret = commit_locked(cat, txn);
+
+	if (ret)
+		return ret;
+	atomic_store(cd->failed, false);
+	cd->out = false;
+	return checkpoint_locked(cat, false);
+}
+
+int catalog_readmit(struct catalog *cat, struct disk *disk, struct cat_txn *txn)
+{
+	struct cat_disk *cd = NULL;
+	int ret;
+
+	if (txn->error)
+		return txn->error;
+	for (uint32_t i = 0; i < cat->disk_count; i++)
+		if (cat->disks[i]->disk == disk)
+			cd = cat->disks[i];
+	assert(cd && atomic_load(cd->failed));
+	fmutex_lock(&cat->commit_lock);
+	ret = cat->broken ? -EIO : readmit_locked(cat, cd, txn);
 	fmutex_unlock(&cat->commit_lock);
 	return ret;
 }

@@ -36,20 +36,30 @@ struct cat_commit {
 	int res;
 };
 
+/* Names a checkpoint. */
+struct cat_stamp {
+	uint64_t generation, stamp;
+};
+
 /* A disk that carries the catalog. */
 struct cat_disk {
 	struct disk *disk;
 	struct catalog_half half[2];
-	_Atomic bool *failed; /* set for good when a write or flush fails */
+	_Atomic bool *failed; /* set when a write or flush fails */
+	bool out;	      /* failed, and accounted for: it gets no more writes */
+	bool stale;	      /* loading: it ends before the last acknowledged transaction */
+	struct cat_stamp own; /* loading: its newest checkpoint */
 	struct disk_io io;    /* of the running parallel write */
 	struct iovec iov;
 	struct catalog *cat;
-	int res;
 };
 
 /* What changed: called for every entry when its commit has become durable, before old is freed. Must not wait. old, new:
  * NULL if absent. */
 typedef void cat_change_fn(void *arg, const struct cat_obj *old, const struct cat_obj *new);
+/* Disks have failed. May the catalog go on without them? 0, and txn says which ones: it is committed on the others together
+ * with whatever was under way. -EIO: it may not. Must not wait. */
+typedef int cat_loss_fn(void *arg, struct cat_txn *txn);
 
 struct catalog {
 	struct omap objects;      /* cat_key -> struct cat_node * */
@@ -58,6 +68,7 @@ struct catalog {
 	_Atomic uint64_t next_id; /* any thread may take one */
 	uint8_t pool_uuid[16];
 	uint64_t stamp, generation, seq;     /* of the last checkpoint; of the last durable transaction */
+	struct cat_stamp newest;	     /* checkpoint that a disk may have at most, whether its write was completed or not */
 	uint64_t journal_pos, journal_bytes; /* next record; the smallest journal of all disks */
 	uint64_t payload_max;                /* of a checkpoint, on the smallest area */
 	bool broken;                         /* an I/O failed: what is durable is unknown until re-import */
@@ -69,12 +80,13 @@ struct catalog {
 	uint32_t io_pending;
 	uint8_t *chunk; /* CAT_CHUNK_BYTES, block-aligned; owner of commit_lock */
 	cat_change_fn *change_fn;
-	void *change_arg;
+	cat_loss_fn *loss_fn; /* NULL: every disk is needed */
+	void *hook_arg;
 };
 
 int catalog_new(const struct uuid *pool_uuid, struct catalog **out);
 void catalog_free(struct catalog *cat);
-void catalog_on_change(struct catalog *cat, cat_change_fn *fn, void *arg);
+void catalog_set_hooks(struct catalog *cat, cat_change_fn *change, cat_loss_fn *loss, void *arg);
 /* Calls fn for each object of the kind until it returns something else than 0, and returns that. fn must not wait. */
 int catalog_for_each(const struct catalog *cat, enum catalog_kind kind, int (*fn)(void *arg, const struct cat_obj *obj),
 		     void *arg);
@@ -85,13 +97,20 @@ int catalog_attach(struct catalog *cat, struct disk *disk, const struct catalog_
 int catalog_admit(struct catalog *cat, struct disk *disk, const struct catalog_half half[2], _Atomic bool *failed,
 		  struct cat_txn *txn) __attribute__((warn_unused_result));
 
-/* Reads the newest state from the attached disks; writes nothing. -ENOENT: no catalog at all; -EUCLEAN: damaged, or a disk
- * is older than the others; -EIO: cannot be read. */
+/* Reads the newest state from the attached disks; writes nothing. -ENOENT: no catalog at all; -EUCLEAN: damaged; -EIO:
+ * cannot be read. Disks that are older than the others are marked stale; without a loss hook, -EUCLEAN. */
 int catalog_load(struct catalog *cat, struct err *err) __attribute__((warn_unused_result));
 /* Writes the first, empty catalog, in both halves. */
 int catalog_format(struct catalog *cat) __attribute__((warn_unused_result));
 /* Writes all objects as the next generation on all disks. Waits. */
 int catalog_checkpoint(struct catalog *cat) __attribute__((warn_unused_result));
+/* After loading: leaves out disks that have failed, makes durable on the others what was read, which may stand in their
+ * caches only, asks the loss hook, and writes a checkpoint. Waits. */
+int catalog_resume(struct catalog *cat) __attribute__((warn_unused_result));
+/* A disk was marked failed from outside: makes that durable. 0, or -EIO: the catalog cannot go on without it. Waits. */
+int catalog_settle_losses(struct catalog *cat) __attribute__((warn_unused_result));
+/* A disk that is out comes back: commits txn, which says so, on all disks but it, then a checkpoint on all. Waits. */
+int catalog_readmit(struct catalog *cat, struct disk *disk, struct cat_txn *txn) __attribute__((warn_unused_result));
 /* Makes whatever catalog the disk's halves hold unreadable, and flushes. */
 int catalog_wipe_disk(struct disk *disk, const struct catalog_half half[2]);
 
@@ -101,7 +120,7 @@ int catalog_wipe_disk(struct disk *disk, const struct catalog_half half[2]);
 int catalog_apply_loaded(struct catalog *cat, const struct cat_entry *entry);
 void catalog_clear(struct catalog *cat);
 
-/* Writes [buf, len) at each disk's `base` + off. Returns the first error; disks that failed are marked. */
+/* Writes [buf, len) at each disk's `base` + off. 1: disks have failed and are marked; -EIO: there is no disk left. */
 enum cat_area { CAT_CHECKPOINT, CAT_JOURNAL };
 int catalog_write_all(struct catalog *cat, enum cat_area area, uint64_t generation, uint64_t off, const void *buf,
 		      uint64_t len);
@@ -109,8 +128,8 @@ int catalog_flush_all(struct catalog *cat);
 
 /* One journal record with this payload, which stands at cat->chunk + sizeof(struct record_head). */
 int catalog_write_record(struct catalog *cat, uint32_t payload_bytes);
-/* A checkpoint of all objects and then of the transactions of a group of struct cat_commit (NULL: none). commit_lock held;
- * the chunk is used. */
+/* A checkpoint of all objects and then of the transactions of a group of struct cat_commit. commit_lock held; the chunk is
+ * used. Both: 1 if disks have failed: some have it, some do not. */
 int catalog_write_checkpoint(struct catalog *cat, const struct list *group);
 
 #endif

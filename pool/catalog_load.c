@@ -185,6 +185,7 @@ static int load_checkpoint(struct loader *l)
 			       l->newest.ident.generation);
 	cat->stamp = l->newest.ident.stamp;
 	cat->generation = l->newest.ident.generation;
+	cat->newest = (struct cat_stamp){ cat->generation, cat->stamp };
 	cat->seq = l->newest.seq;
 	atomic_store(&cat->next_id, l->newest.next_id);
 	return 0;
@@ -302,7 +303,8 @@ static int check_no_later_records(struct loader *l)
 	for (uint32_t d = 0; d < l->cat->disk_count; d++) {
 		if (window_move(l, d, l->newest.half, l->pos))
 			continue;
-		if (window_has_later(l, &l->newest, l->cat->seq + 1))
+		/* The next one itself may stand in a wrong place: a write went astray, and was never acknowledged. */
+		if (window_has_later(l, &l->newest, l->cat->seq + 2))
 			return err_set(l->err, -EUCLEAN,
 				       "transaction %" PRIu64 " of the catalog is damaged on every disk, but later "
 				       "ones exist",
@@ -336,11 +338,17 @@ static int check_no_newer_journal(struct loader *l)
 	return 0;
 }
 
+static const struct found *own_newest(const struct loader *l, uint32_t d)
+{
+	const struct found *a = &l->found[d][0], *b = &l->found[d][1];
+
+	return !b->valid || (a->valid && is_newer(a, b)) ? a : b;
+}
+
 /* How far a disk's own state goes: its newest header and the journal behind it. */
 static uint64_t own_seq(struct loader *l, uint32_t d)
 {
-	const struct found *a = &l->found[d][0], *b = &l->found[d][1];
-	const struct found *own = !b->valid || (a->valid && is_newer(a, b)) ? a : b;
+	const struct found *own = own_newest(l, d);
 	const struct record_head *head;
 	uint64_t seq = own->seq, pos = 0;
 	bool readable;
@@ -377,11 +385,17 @@ static bool is_stale(struct loader *l, uint32_t d)
 
 static int check_no_stale_disk(struct loader *l)
 {
-	for (uint32_t d = 0; d < l->cat->disk_count; d++)
-		if (is_stale(l, d))
+	for (uint32_t d = 0; d < l->cat->disk_count; d++) {
+		const struct found *own = own_newest(l, d);
+
+		if (own->valid)
+			l->cat->disks[d]->own = (struct cat_stamp){ own->ident.generation, own->ident.stamp };
+		l->cat->disks[d]->stale = is_stale(l, d);
+		if (l->cat->disks[d]->stale && !l->cat->loss_fn)
 			return err_set(l->err, -EUCLEAN,
 				       "disk '%s' is older than the others: it missed transactions while it was away",
 				       disk_uri(l, d));
+	}
 	return 0;
 }
 

@@ -5,8 +5,11 @@
  *                flush all. It goes to the half that the newest valid checkpoint is not in, and only a header that is
  *                complete makes it count, so there is one valid checkpoint on every disk at every moment.
  *
- * Any error breaks the catalog: as long as every disk is needed (policy plain), a transaction that some disks have and
- * others lack is neither done nor undone. -ENOMEM comes before the first write and breaks nothing. */
+ * A disk that fails ends the attempt. Whoever asked for it (catalog.c) then either writes a checkpoint on the disks that
+ * are left, which has the same transactions and says that the disk has failed, or gives up.
+ *
+ * Generations: an attempt that failed may have left its header on some disks. The next one takes a later generation of the
+ * same half, so no two checkpoints of a session share a generation, and the other half stays whole until one succeeds. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -22,31 +25,46 @@ static void io_done(struct disk_io *io, int res)
 	struct cat_disk *cd = container_of(io, struct cat_disk, io);
 	struct catalog *cat = cd->cat;
 
-	cd->res = res;
 	if (res)
 		atomic_store(cd->failed, true);
 	if (--cat->io_pending == 0)
 		fiber_wake(cat->io_waiter);
 }
 
+/* 0: all disks that are not out are well; 1: one has failed; -EIO: there is none. */
+static int state_of_disks(const struct catalog *cat)
+{
+	uint32_t well = 0, failed = 0;
+
+	for (uint32_t i = 0; i < cat->disk_count; i++) {
+		const struct cat_disk *cd = cat->disks[i];
+
+		failed += !cd->out && atomic_load(cd->failed);
+		well += !cd->out && !atomic_load(cd->failed);
+	}
+	return well == 0 ? -EIO : failed > 0;
+}
+
 /* Submits each disk's prepared io and waits for all. */
 static int run_all(struct catalog *cat)
 {
-	int ret = 0;
+	int ret = state_of_disks(cat);
 
 	assert(fiber_self() && cat->disk_count > 0);
+	if (ret)
+		return ret;
 	cat->io_waiter = fiber_self();
-	cat->io_pending = cat->disk_count;
-	for (uint32_t i = 0; i < cat->disk_count; i++)
+	cat->io_pending = 1;
+	for (uint32_t i = 0; i < cat->disk_count; i++) {
+		if (cat->disks[i]->out)
+			continue;
+		cat->io_pending++;
 		disk_submit(cat->disks[i]->disk, &cat->disks[i]->io);
+	}
+	cat->io_pending--;
 	while (cat->io_pending)
 		fiber_park();
-	for (uint32_t i = 0; i < cat->disk_count; i++)
-		if (cat->disks[i]->res || atomic_load(cat->disks[i]->failed))
-			ret = -EIO;
-	if (ret)
-		cat->broken = true;
-	return ret;
+	return state_of_disks(cat);
 }
 
 int catalog_write_all(struct catalog *cat, enum cat_area area, uint64_t generation, uint64_t off, const void *buf,
@@ -187,6 +205,7 @@ static int write_header(struct catalog *cat, const struct payload_writer *w, uin
 	block->payload_bytes = le64_of(w->written_bytes);
 	block->payload_crc = le32_of(w->crc);
 	checkpoint_seal(block);
+	cat->newest = (struct cat_stamp){ w->generation, stamp };
 	return catalog_write_all(cat, CAT_CHECKPOINT, w->generation, 0, block, sizeof(*block));
 }
 
@@ -203,14 +222,30 @@ static int write_group(const struct list *group, struct payload_writer *w)
 	return ret;
 }
 
+/* The header of an attempt that failed may stand over the payload that is to be overwritten: it must go first. Whatever it
+ * said has not been acknowledged. */
+static int take_back_header(struct catalog *cat)
+{
+	int ret;
+
+	memset(cat->chunk, 0, CAT_BLOCK_BYTES);
+	ret = catalog_write_all(cat, CAT_CHECKPOINT, cat->newest.generation, 0, cat->chunk, CAT_BLOCK_BYTES);
+	return ret ? ret : catalog_flush_all(cat);
+}
+
 int catalog_write_checkpoint(struct catalog *cat, const struct list *group)
 {
 	struct payload_writer w = { .cat = cat, .generation = cat->generation + 1 };
-	uint64_t stamp = loop_random(loop_self()), seq = cat->seq + (group != NULL);
-	int ret;
+	uint64_t stamp = loop_random(loop_self()), seq = cat->seq + !list_empty(group);
+	int ret = 0;
 
-	ret = write_objects(cat, &w);
-	if (!ret && group)
+	while (w.generation <= cat->newest.generation)
+		w.generation += 2;
+	if (cat->newest.generation > cat->generation)
+		ret = take_back_header(cat);
+	if (!ret)
+		ret = write_objects(cat, &w);
+	if (!ret)
 		ret = write_group(group, &w);
 	if (!ret)
 		ret = writer_end(&w);

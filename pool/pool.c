@@ -29,7 +29,7 @@ int pool_new(const struct uuid *uuid, const char *name, uint32_t zone_bytes, str
 		mem_free(pool);
 		return -ENOMEM;
 	}
-	catalog_on_change(pool->catalog, segments_changed, pool);
+	catalog_set_hooks(pool->catalog, segments_changed, pool_lost, pool);
 	pool->loop = loop_self();
 	pool->uuid = *uuid;
 	memcpy(pool->name, name, strlen(name) + 1);
@@ -52,6 +52,8 @@ void pool_free(struct pool *pool)
 	rows_release(pool);
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
 		mem_free(pool->disks[id]);
+	for (uint32_t i = 0; i < pool->removed_count; i++)
+		mem_free(pool->removed[i]);
 	mem_free(pool);
 }
 
@@ -107,11 +109,28 @@ int pool_attach(struct pool *pool, struct disk *disk, const struct label *label)
 	return 0;
 }
 
-void pool_put_disk_object(struct cat_txn *txn, const struct label *label)
+int pool_attach_missing(struct pool *pool, const struct label *label)
+{
+	struct joiner joiner;
+	int ret = joiner_init(&joiner, NULL, label);
+
+	if (ret)
+		return ret;
+	atomic_store(&joiner.pd->failed, true);
+	joiner_join(&joiner, pool);
+	zones_set_in_use(&pool->zones, label->disk_id, false);
+	return 0;
+}
+
+void pool_put_disk_object(struct cat_txn *txn, const struct label *label, enum pool_disk_state state,
+			  const struct cat_stamp *left)
 {
 	struct disk_payload payload = {
 		.disk_bytes = le64_of(label->disk_bytes),
 		.zone_count = le32_of(label->zone_count),
+		.state = le32_of(state),
+		.left_generation = le64_of(left ? left->generation : 0),
+		.left_stamp = le64_of(left ? left->stamp : 0),
 	};
 
 	memcpy(payload.uuid, label->disk_uuid.b, sizeof(payload.uuid));
@@ -120,18 +139,23 @@ void pool_put_disk_object(struct cat_txn *txn, const struct label *label)
 
 void pool_close(struct pool *pool)
 {
-	struct disk *disks[POOL_DISKS_MAX];
-	uint32_t count = 0;
+	struct disk *disks[POOL_DISKS_MAX], *removed[POOL_DISKS_MAX];
+	uint32_t count = 0, removed_count = 0;
 
 	/* A commit may still be on its way for somebody who no longer waits for it. */
 	fmutex_lock(&pool->catalog->commit_lock);
 	fmutex_unlock(&pool->catalog->commit_lock);
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
-		if (pool->disks[id])
+		if (pool->disks[id] && pool->disks[id]->disk)
 			disks[count++] = pool->disks[id]->disk;
+	for (uint32_t i = 0; i < pool->removed_count; i++)
+		if (pool->removed[i]->disk)
+			removed[removed_count++] = pool->removed[i]->disk;
 	pool_free(pool);
 	for (uint32_t i = 0; i < count; i++)
 		disk_close(disks[i]);
+	for (uint32_t i = 0; i < removed_count; i++)
+		disk_close(removed[i]);
 }
 
 /* On failure some disks may still carry labels; the pool stays open. */
@@ -139,7 +163,7 @@ int pool_destroy(struct pool *pool, struct err *err)
 {
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
 		struct pool_disk *pd = pool->disks[id];
-		int ret = pd ? label_wipe(pd->disk, err) : 0;
+		int ret = pd && pd->disk ? label_wipe(pd->disk, err) : 0;
 
 		if (ret)
 			return err_prefix(err, ret, "cannot destroy pool '%s': disk '%s'", pool->name, pd->disk->uri);
@@ -251,7 +275,7 @@ static int create_catalog(struct pool *pool, struct err *err)
 
 	cat_txn_init(&txn);
 	for (uint32_t id = 0; id < pool->disk_count; id++)
-		pool_put_disk_object(&txn, &pool->disks[id]->label);
+		pool_put_disk_object(&txn, &pool->disks[id]->label, DISK_ONLINE, NULL);
 	if (!ret)
 		ret = catalog_commit(pool->catalog, &txn);
 	cat_txn_release(&txn);
@@ -342,7 +366,7 @@ static void refresh_disk_counts(struct pool *pool)
 		struct pool_disk *pd = pool->disks[id];
 		struct err ignored;
 
-		if (!pd || pd->label.disk_count == pool->disk_count)
+		if (!pd || atomic_load(&pd->failed) || pd->label.disk_count == pool->disk_count)
 			continue;
 		pd->label.disk_count = pool->disk_count;
 		pd->label.generation++;
@@ -358,12 +382,25 @@ static int admit(struct pool *pool, struct joiner *joiner, struct err *err)
 	int ret;
 
 	cat_txn_init(&txn);
-	pool_put_disk_object(&txn, &pd->label);
+	pool_put_disk_object(&txn, &pd->label, DISK_ONLINE, NULL);
 	ret = catalog_admit(pool->catalog, pd->disk, pd->label.half, &pd->failed, &txn);
 	cat_txn_release(&txn);
 	if (ret == -ENOSPC)
 		return err_set(err, ret, "it is too small for the catalog of this pool");
 	return ret ? err_set(err, ret, "cannot write the catalog: %s", strerror(-ret)) : 0;
+}
+
+/* Numbers go up; one that was removed is used again only when there is no other. */
+static uint32_t free_disk_id(const struct pool *pool)
+{
+	uint32_t id = POOL_DISKS_MAX;
+
+	while (id > 0 && !pool->disks[id - 1])
+		id--;
+	for (uint32_t i = 0; id == POOL_DISKS_MAX; i++)
+		if (!pool->disks[i])
+			return i;
+	return id;
 }
 
 static int add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err)
@@ -374,7 +411,7 @@ static int add_disk(struct pool *pool, struct disk *disk, bool force, struct err
 
 	if (ret)
 		return ret;
-	label_fill(&label, pool, pool->disk_count, pool->disk_count + 1);
+	label_fill(&label, pool, free_disk_id(pool), pool->disk_count + 1);
 	ret = label_layout(&label, disk->size_bytes, pool->zone_bytes, err);
 	if (ret)
 		return ret;
@@ -432,6 +469,7 @@ void pool_get_info(const struct pool *pool, struct pool_info *info)
 {
 	*info = (struct pool_info){
 		.disk_count = pool->disk_count,
+		.disks_in_use = zones_disks_in_use(&pool->zones),
 		.zone_bytes = pool->zone_bytes,
 		.zones = pool->zones.count,
 		.zones_free = pool->zones.free,
@@ -451,20 +489,32 @@ static uint32_t nth_disk_id(const struct pool *pool, uint32_t i)
 			return id;
 }
 
+static const char *disk_state_text(const struct pool_disk *pd)
+{
+	static const char *const texts[DISK_STATES] = { "online", "failed", "offline", "draining" };
+
+	if (!pd->disk)
+		return "missing";
+	return atomic_load(&pd->failed) && pd->state != DISK_OFFLINE ? "failed" : texts[pd->state];
+}
+
 void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_info *info)
 {
 	uint32_t id = nth_disk_id(pool, i);
 	const struct pool_disk *pd = pool->disks[id];
+	const char *away = pd->disk ? disk_away(pd->disk) : NULL;
 
 	*info = (struct pool_disk_info){
-		.uri = pd->disk->uri,
+		.uri = pd->disk ? pd->disk->uri : "",
 		.id = id,
 		.uuid = pd->label.disk_uuid,
-		.state = atomic_load(&pd->failed) ? "failed" : disk_away(pd->disk) ? "away" : "online",
-		.why = disk_away(pd->disk),
+		.state = away && strcmp(disk_state_text(pd), "online") == 0 ? "away" : disk_state_text(pd),
+		.why = away,
+		.mended_blocks = atomic_load(&pd->mended_blocks),
 		.size_bytes = pd->label.disk_bytes,
 		.zones = pool->zones.disks[id].count,
 		.zones_free = pool->zones.disks[id].free,
 	};
-	disk_counters_sum(pd->disk, &info->counters);
+	if (pd->disk)
+		disk_counters_sum(pd->disk, &info->counters);
 }

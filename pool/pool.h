@@ -46,14 +46,27 @@ struct pool_create_opts {
  * label was written unless the error is an I/O error. */
 int pool_create(const struct pool_create_opts *opts, struct disk **disks, uint32_t disk_count, struct pool **out,
 		struct err *err);
-/* Opens an existing pool from all of its disks, given in any order. Refuses, with nothing written: foreign or missing
- * disks (named), unknown feature bits, a pool that another process has open. Ownership as in pool_create. */
+/* Opens an existing pool from its disks, given in any order. Some may be missing or stale if every segment can do without
+ * them; a disk that had failed and is there again comes back, its columns to be mended. Refuses, with nothing written:
+ * foreign disks, too few disks (named), disks that were used without each other, unknown feature bits, a pool that another
+ * process has open. Ownership as in pool_create. */
 int pool_import(struct disk **disks, uint32_t disk_count, struct pool **out, struct err *err);
 /* Closes and frees the pool and its disks. Lineages must be closed. Clean: all is durable. */
 void pool_close(struct pool *pool);
 /* Wipes the labels, then closes. On failure the pool stays open. */
 int pool_destroy(struct pool *pool, struct err *err);
 int pool_add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err);
+
+/* Disk life, by hand. Offline: the pool goes on without the disk, as if it had failed, until it is taken online, over imports
+ * too; -EBUSY: it cannot do without. */
+int pool_disk_offline(struct pool *pool, uint32_t disk_id, struct err *err);
+/* A disk that failed or was taken offline comes back, its columns lost until they are mended; whoever has copies of segments
+ * has called them lost there (volumes_disk_online). */
+int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err);
+/* A disk that is out is to be removed: its columns are wanted elsewhere (segment_wants_columns). */
+int pool_disk_leave(struct pool *pool, uint32_t disk_id, struct err *err);
+/* Removes it. -EBUSY: *left segments still have a column there. Its handle is closed with the pool. */
+int pool_disk_remove(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err);
 
 const char *pool_name(const struct pool *pool);
 const struct uuid *pool_uuid(const struct pool *pool);
@@ -71,16 +84,18 @@ struct disk_probe {
 int pool_probe_disk(struct disk *disk, struct disk_probe *probe, struct err *err);
 
 struct pool_disk_info {
-	const char *uri;
+	const char *uri;                 /* "" if it is missing */
 	uint32_t id;
 	struct uuid uuid;
-	const char *state;               /* "online", "away" (it cannot be reached; I/O waits), "failed" */
+	/* "online", "away" (it cannot be reached; I/O waits), "draining", "failed", "offline", "missing" */
+	const char *state;
 	const char *why;                 /* it is away, or NULL; valid until the caller gives way */
+	uint64_t mended_blocks;          /* put right on it since the import */
 	uint64_t size_bytes, zones, zones_free;
 	struct disk_counters counters;
 };
 struct pool_info {
-	uint32_t disk_count;
+	uint32_t disk_count, disks_in_use;
 	uint32_t zone_bytes;
 	uint64_t zones, zones_free, zones_reserved;
 	uint64_t segments, catalog_objects;
@@ -95,6 +110,16 @@ void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_in
 struct policy {
 	uint8_t k, m;
 };
+#define POLICY_TEXT_BYTES 16
+/* "plain", "mirror2", "mirror3", "ec:K+M" (K >= 2, M >= 1, K + M <= SEGMENT_COLS_MAX); false: none of these. */
+bool policy_from_text(const char *text, struct policy *policy);
+char *policy_to_text(struct policy policy, char text[POLICY_TEXT_BYTES]);
+/* Makes ready for segments of this policy. As many disks may fail as the greatest m in use. -ENOMEM. */
+int pool_use_policy(struct pool *pool, struct policy policy) __attribute__((warn_unused_result));
+/* In the transaction that first uses the policy: the pool remembers how many disks may fail. */
+void pool_put_policy_in(struct pool *pool, struct policy policy, struct cat_txn *txn);
+/* -EINVAL: too few disks. */
+int pool_check_policy(const struct pool *pool, struct policy policy, struct err *err);
 
 enum segment_stream {
 	STREAM_DATA = 0,                 /* a lineage's batch log, replayed by recovery */
@@ -113,12 +138,15 @@ struct zone_addr {
 };
 
 #define SEGMENT_UNSEALED UINT32_MAX
+/* disk_id of a column that has no zone: too few disks were in use when the segment was granted. At most m of them. */
+#define DISK_NONE UINT32_MAX
 
 /* A segment as the catalog knows it; `grant` names this life of it and is unique for ever. */
 struct segment {
 	uint64_t grant, owner;
 	uint32_t segno;                  /* owner's number for it, unique within the owner while the segment lives */
 	uint32_t sealed_blocks;          /* log ends here (recovery's seal); SEGMENT_UNSEALED otherwise */
+	uint32_t lost;                   /* bit c: column c may lack what the others hold, until it is mended */
 	uint8_t stream;                  /* enum segment_stream */
 	struct policy policy;
 	struct zone_addr cols[SEGMENT_COLS_MAX];     /* k data columns, then m parity columns */
@@ -127,8 +155,8 @@ struct segment {
 /* Blocks of data a segment of this policy holds: k * zone_bytes / BLOCK_BYTES. */
 uint32_t segment_blocks(const struct pool *pool, struct policy policy);
 
-/* Grants a fresh segment on different disks, durable on return. Any loop. -ENOSPC: no zones left for this class.
- * `avoid_disk` (UINT32_MAX: none) is used only if there is no other choice. */
+/* Grants a fresh segment on different disks, durable on return. Any loop. -ENOSPC: no zones left for this class; -EIO: too
+ * few disks are in use, or the catalog cannot be written. `avoid_disk` (UINT32_MAX: none) is used only if there is no other choice. */
 int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segment_stream stream, struct policy policy,
 		  enum grant_class class, uint32_t avoid_disk, struct segment *out) __attribute__((warn_unused_result));
 /* In a transaction: frees a segment (its zones are reusable once the commit is durable), or changes its seal. Any loop. */
@@ -162,7 +190,11 @@ void space_watch_del(struct pool *pool, struct space_watch *watch);
  * written with its data. With k = 1 a run of blocks is contiguous on each column's zone.
  *
  * One read or write of a run of whole blocks. The submitter owns it and its memory until done. Submitted and completed on
- * the calling loop. Writes must start and end on row boundaries. */
+ * the calling loop. Writes must start and end on row boundaries.
+ *
+ * A read that a disk answers with an error, or whose disk is gone, is answered from the other columns. Whether the data is
+ * right only its owner can tell, who knows the checksum: segment_read_checked finds the right one. A write is done when
+ * every column that has a zone is written; it fails at once if one of them is on a failed disk. */
 struct seg_io {
 	enum disk_op op;                 /* DISK_READ or DISK_WRITE */
 	const struct segment *segment;
@@ -173,9 +205,10 @@ struct seg_io {
 	uint32_t failed_disk;            /* on error: which disk, UINT32_MAX if none */
 	/* pool's own */
 	struct pool *pool;
+	uint32_t tried;                  /* bit c: column c could not be read */
 	struct disk_io one;              /* k + m = 1: no allocation at all */
 	void *priv;
-	int res;
+	int res, pending_error;
 	uint32_t pending;
 };
 void segment_submit(struct pool *pool, struct seg_io *io);
@@ -183,7 +216,38 @@ void segment_submit(struct pool *pool, struct seg_io *io);
 int segment_read(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, void *buf);
 int segment_write(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, const void *buf);
 
-/* Flushes one disk of the pool by id. Waits; fibers of any loop. */
+/* Says whether this is the block: by its checksum, say. Must not wait. */
+typedef bool block_check_fn(void *arg, const void *block);
+/* Reads one block in every way that its row offers until one passes the check, and then writes it where it was wrong. Only
+ * what has passed is ever written. Waits; fibers of any loop. 0; -EBADMSG: none passed; other: none could be read. */
+int segment_read_checked(struct pool *pool, const struct segment *segment, uint32_t index, block_check_fn *check, void *arg,
+			 void *buf) __attribute__((warn_unused_result));
+/* Makes all columns of a run of whole rows hold what buf, which is known to be right, says: reads them, and writes those
+ * that differ or cannot be read. Columns without a zone or on a failed disk are left out. Waits; fibers of any loop. The
+ * number of columns written, or the first -errno. */
+int segment_mend(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, const void *buf)
+    __attribute__((warn_unused_result));
+/* Bit c: column c has a zone that can be written. */
+uint32_t segment_writable_cols(const struct pool *pool, const struct segment *segment);
+
+/* Flushes one disk of the pool by id. -EIO: it has failed, now or before: it is out of use for good (see pool_lose_disk).
+ * Waits; fibers of any loop. */
 int pool_flush_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
+
+#define DISK_SET_WORDS (POOL_DISKS_MAX / 64)
+/* Flushes the disks whose bits are set, all at once, and leaves set those that have failed. Waits; fibers of any loop. */
+void pool_flush_disks(struct pool *pool, uint64_t disks[DISK_SET_WORDS]);
+
+/* The pool goes on without a disk from which an error came: 0 when the others' catalog says so durably. Then nothing on it
+ * is trusted, written or granted any more. -EIO: the pool cannot do without it; if it has not failed before, nothing has
+ * changed. Waits; fibers of any loop. */
+int pool_lose_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
+/* Does the segment have columns without a zone, or on disks that are out and to be removed? Any loop. */
+bool segment_wants_columns(const struct pool *pool, const struct segment *segment);
+/* Gives such columns a zone on other disks, where there are any, and calls them lost, durably. The segment is not being
+ * written. Any loop. 0, or -errno: *segment is as before. */
+int segment_move_columns(struct pool *pool, struct segment *segment) __attribute__((warn_unused_result));
+/* Can the segment's blocks be had from columns that are trusted? Any loop. */
+bool segment_is_whole(const struct pool *pool, const struct segment *segment);
 
 #endif

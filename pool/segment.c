@@ -9,6 +9,7 @@
  * entry whose object is not there yet. */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,6 +32,7 @@ void segment_put_in(struct cat_txn *txn, const struct segment *segment)
 		.stream = segment->stream,
 		.k = segment->policy.k,
 		.m = segment->policy.m,
+		.lost = le32_of(segment->lost),
 	};
 
 	assert(policy_is_valid(segment->policy));
@@ -45,18 +47,26 @@ void segment_free_in(struct cat_txn *txn, uint64_t grant)
 	cat_del(txn, CAT_SEGMENT, grant);
 }
 
-static bool cols_differ(const struct segment *segment, int cols)
+/* Columns lie on different disks, and no more than m have no zone. */
+static bool cols_valid(const struct segment *segment, int cols)
 {
-	for (int a = 0; a < cols; a++)
+	int without = 0;
+
+	for (int a = 0; a < cols; a++) {
+		struct zone_addr at = segment->cols[a];
+
+		without += at.disk_id == DISK_NONE;
+		if (at.disk_id == DISK_NONE && at.zone != UINT32_MAX)
+			return false;
 		for (int b = 0; b < a; b++)
-			if (segment->cols[a].disk_id == segment->cols[b].disk_id)
+			if (at.disk_id != DISK_NONE && at.disk_id == segment->cols[b].disk_id)
 				return false;
-	return true;
+	}
+	return without <= segment->policy.m && segment->lost >> cols == 0;
 }
 
 bool segment_from_obj(const struct cat_obj *obj, struct segment *out)
 {
-	static const uint8_t zero[5];
 	const struct segment_payload *payload = obj->data;
 	struct segment segment = { .grant = obj->id };
 	int cols;
@@ -66,17 +76,18 @@ bool segment_from_obj(const struct cat_obj *obj, struct segment *out)
 	segment.policy = (struct policy){ payload->k, payload->m };
 	if (!policy_is_valid(segment.policy) || obj->len_bytes != segment_payload_bytes(segment.policy))
 		return false;
-	if (payload->stream >= STREAM_COUNT || memcmp(payload->zero, zero, sizeof(zero)) != 0)
+	if (payload->stream >= STREAM_COUNT || payload->zero)
 		return false;
 	segment.owner = le64_get(payload->owner);
 	segment.segno = le32_get(payload->segno);
 	segment.sealed_blocks = le32_get(payload->sealed_blocks);
 	segment.stream = payload->stream;
+	segment.lost = le32_get(payload->lost);
 	cols = segment.policy.k + segment.policy.m;
 	for (int c = 0; c < cols; c++)
 		segment.cols[c] =
 			(struct zone_addr){ le32_get(payload->cols[c].disk_id), le32_get(payload->cols[c].zone) };
-	if (!cols_differ(&segment, cols))
+	if (!cols_valid(&segment, cols))
 		return false;
 	*out = segment;
 	return true;
@@ -86,9 +97,9 @@ char *segment_to_text(const struct segment *segment, char text[SEGMENT_TEXT_BYTE
 {
 	int len = snprintf(text, SEGMENT_TEXT_BYTES,
 			   "segment grant %" PRIu64 " owner %" PRIu64 " segno %u stream %u policy %u+%u"
-			   " sealed %d zones",
+			   " sealed %d lost %#x zones",
 			   segment->grant, segment->owner, segment->segno, segment->stream, segment->policy.k,
-			   segment->policy.m, (int)segment->sealed_blocks);
+			   segment->policy.m, (int)segment->sealed_blocks, segment->lost);
 
 	for (int c = 0; c < segment->policy.k + segment->policy.m && len < SEGMENT_TEXT_BYTES; c++)
 		len += snprintf(text + len, SEGMENT_TEXT_BYTES - (size_t)len, " %u:%u", segment->cols[c].disk_id,
@@ -201,7 +212,7 @@ static int load_columns(const struct segment_load *load, const struct segment *s
 	for (int c = 0; c < segment->policy.k + segment->policy.m; c++) {
 		struct zone_addr at = segment->cols[c];
 
-		if (!zones_take_at(&load->pool->zones, at))
+		if (at.disk_id != DISK_NONE && !zones_take_at(&load->pool->zones, at))
 			return err_set(load->err, -EUCLEAN, "segment %" PRIu64 " claims zone %u of disk %u, which %s",
 				       segment->grant, at.zone, at.disk_id,
 				       zones_is_taken(&load->pool->zones, at) ? "another segment has"
@@ -229,7 +240,7 @@ static int load_segment(void *arg, const struct cat_obj *obj)
 		return err_set(load->err, -EUCLEAN, "owner %" PRIu64 " has two segments of number %u", segment.owner,
 			       segment.segno);
 	if (!ret)
-		ret = rows_prepare(load->pool, segment.policy);
+		ret = pool_use_policy(load->pool, segment.policy);
 	load->pool->segment_count++;
 	return ret ? err_set(load->err, ret, "out of memory") : 0;
 }
@@ -241,14 +252,93 @@ int segments_load(struct pool *pool, struct err *err)
 	return catalog_for_each(pool->catalog, CAT_SEGMENT, load_segment, &load);
 }
 
+/* --- wholeness ---------------------------------------------------------------------------------------------------- */
+
+static bool whole_without(const struct pool *pool, const struct segment *segment, uint32_t disk_id)
+{
+	uint32_t good = segment_writable_cols(pool, segment) & ~segment->lost;
+
+	for (uint32_t c = 0; c < SEGMENT_COLS_MAX && disk_id != DISK_NONE; c++)
+		if (good >> c & 1 && segment->cols[c].disk_id == disk_id)
+			good &= ~(1u << c);
+	return (uint32_t)__builtin_popcount(good) >= segment->policy.k;
+}
+
+bool segment_is_whole(const struct pool *pool, const struct segment *segment)
+{
+	return whole_without(pool, segment, DISK_NONE);
+}
+
+static const struct cat_obj *next_segment(const struct pool *pool, const struct cat_obj *obj, struct segment *segment)
+{
+	obj = catalog_next(pool->catalog, CAT_SEGMENT, obj ? obj->id + 1 : 0);
+	if (obj && !segment_from_obj(obj, segment))
+		assert(!"segment in memory is valid");
+	return obj;
+}
+
+bool segments_whole_without(const struct pool *pool, uint32_t disk_id, uint64_t *without)
+{
+	const struct cat_obj *obj = NULL;
+	struct segment segment;
+
+	while ((obj = next_segment(pool, obj, &segment))) {
+		if (whole_without(pool, &segment, disk_id))
+			continue;
+		*without = segment.grant;
+		return false;
+	}
+	return true;
+}
+
+uint64_t segments_on_disk(const struct pool *pool, uint32_t disk_id)
+{
+	const struct cat_obj *obj = NULL;
+	struct segment segment;
+	uint64_t count = 0;
+
+	while ((obj = next_segment(pool, obj, &segment)))
+		for (uint32_t c = 0; c < (uint32_t)segment.policy.k + segment.policy.m; c++)
+			count += segment.cols[c].disk_id == disk_id;
+	return count;
+}
+
+void segments_put_lost(struct pool *pool, uint32_t disk_id, struct cat_txn *txn)
+{
+	const struct cat_obj *obj = NULL;
+	struct segment segment;
+
+	while ((obj = next_segment(pool, obj, &segment))) {
+		uint32_t lost = segment.lost;
+
+		for (uint32_t c = 0; c < (uint32_t)segment.policy.k + segment.policy.m && segment.policy.m; c++)
+			segment.lost |= (uint32_t)(segment.cols[c].disk_id == disk_id) << c;
+		if (segment.lost != lost)
+			segment_put_in(txn, &segment);
+	}
+}
+
 /* --- changes ------------------------------------------------------------------------------------------------------ */
 
-/* A change of a living segment must leave its zones and number: only the seal may be new. */
+/* A change of a living segment must leave its number and policy; the seal, lost columns and zones may be new. */
 static void assert_same_place(const struct segment *a, const struct segment *b)
 {
 	assert(a->owner == b->owner && a->segno == b->segno && a->policy.k == b->policy.k &&
 	       a->policy.m == b->policy.m);
-	assert(!memcmp(a->cols, b->cols, sizeof(a->cols)));
+}
+
+/* Zones that a segment has moved out of are free. */
+static void give_back_left(struct pool *pool, const struct segment *was, const struct segment *is)
+{
+	for (uint32_t c = 0; c < (uint32_t)is->policy.k + is->policy.m; c++) {
+		struct zone_addr a = was->cols[c], b = is->cols[c];
+
+		if (a.disk_id == b.disk_id && a.zone == b.zone)
+			continue;
+		assert(b.disk_id == DISK_NONE || zones_is_taken(&pool->zones, b));
+		zones_give_back(&pool->zones, &a, 1);
+		pool->space_freed = true;
+	}
 }
 
 void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj *new)
@@ -256,6 +346,8 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 	struct pool *pool = arg;
 	struct segment was, is;
 
+	if (new && new->kind == CAT_DISK && pool->disks[new->id])
+		pool->disks[new->id]->state = le32_get(((const struct disk_payload *)new->data)->state);
 	if ((old ? old->kind : new ? new->kind : CAT_POOL) != CAT_SEGMENT)
 		return;
 	if (old && !segment_from_obj(old, &was))
@@ -265,13 +357,14 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 	pool->segment_count += (uint64_t)(new != NULL) - (old != NULL);
 	if (old && new) {
 		assert_same_place(&was, &is);
+		give_back_left(pool, &was, &is);
 	} else if (old) {
 		zones_give_back(&pool->zones, was.cols, was.policy.k + was.policy.m);
 		index_remove(pool, &was);
 		pool->space_freed = true;
 	} else {
 		for (int c = 0; c < is.policy.k + is.policy.m; c++)
-			assert(zones_is_taken(&pool->zones, is.cols[c]));
+			assert(is.cols[c].disk_id == DISK_NONE || zones_is_taken(&pool->zones, is.cols[c]));
 	}
 }
 
@@ -382,7 +475,7 @@ static int grant_home(void *arg)
 	struct pool *pool = call->pool;
 	struct segment *segment = call->segment;
 	uint32_t cols = segment->policy.k + segment->policy.m;
-	int ret = rows_prepare(pool, segment->policy);
+	int ret = pool_use_policy(pool, segment->policy);
 
 	if (ret)
 		return ret;
@@ -390,7 +483,7 @@ static int grant_home(void *arg)
 	ret = index_add(pool, segment);
 	if (ret)
 		return ret;
-	ret = zones_take(&pool->zones, cols, call->class, call->avoid_disk, segment->cols);
+	ret = zones_take(&pool->zones, segment->policy, call->class, call->avoid_disk, segment->cols);
 	if (ret)
 		goto unindex;
 	ret = grant_commit(pool, segment);
@@ -423,6 +516,61 @@ int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segmen
 	ret = fiber_call_on(pool->loop, grant_home, &call);
 	if (!ret)
 		*out = segment;
+	return ret;
+}
+
+/* --- columns anew --------------------------------------------------------------------------------------------------- */
+
+static bool col_wanted(const struct pool *pool, struct zone_addr at)
+{
+	const struct pool_disk *pd = at.disk_id == DISK_NONE ? NULL : pool->disks[at.disk_id];
+
+	return !pd || (atomic_load(&pd->leaving) && atomic_load(&pd->failed));
+}
+
+bool segment_wants_columns(const struct pool *pool, const struct segment *segment)
+{
+	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++)
+		if (col_wanted(pool, segment->cols[c]))
+			return true;
+	return false;
+}
+
+struct move_call {
+	struct pool *pool;
+	struct segment *segment;
+};
+
+static int move_home(void *arg)
+{
+	struct move_call *call = arg;
+	struct pool *pool = call->pool;
+	struct segment to = *call->segment;
+	uint32_t cols = to.policy.k + to.policy.m, moved = 0;
+	int ret = 0;
+
+	for (uint32_t c = 0; c < cols && to.policy.m; c++)
+		if (col_wanted(pool, to.cols[c]) && zones_take_another(&pool->zones, to.cols, cols, &to.cols[c]))
+			moved |= 1u << c;
+	to.lost |= moved;
+	if (moved)
+		ret = grant_commit(pool, &to);
+	for (uint32_t c = 0; c < cols && ret; c++)
+		if (moved >> c & 1)
+			zones_give_back(&pool->zones, &to.cols[c], 1);
+	if (!ret)
+		*call->segment = to;
+	return ret;
+}
+
+int segment_move_columns(struct pool *pool, struct segment *segment)
+{
+	struct segment copy = *segment;
+	struct move_call call = { pool, &copy };
+	int ret = fiber_call_on(pool->loop, move_home, &call);
+
+	if (!ret)
+		*segment = copy;
 	return ret;
 }
 

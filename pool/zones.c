@@ -7,7 +7,8 @@
  * the pool, but no more than a quarter of it, shared out to the disks by size and rounded up. It is held per disk and not
  * in the sum because a segment of several columns needs zones on different disks.
  *
- * Always holds: disks[i].free is the number of clear bits below count; zones.free, count and reserve are the sums. */
+ * Always holds: disks[i].free is the number of clear bits below count; zones.free, count and reserve are the sums over
+ * the disks in use. */
 #include "pool/zones.h"
 
 #include <assert.h>
@@ -45,7 +46,7 @@ void zones_release(struct zones *zones)
 
 static void note_low(struct zones *zones)
 {
-	zones->low = zones->free < zones->reserve + zones->count / LOW_SHARE;
+	zones->low = zones->refused || zones->free < zones->reserve + zones->count / LOW_SHARE;
 }
 
 /* Shares the reserve out again: the number of zones has changed. */
@@ -59,7 +60,7 @@ static void set_reserve(struct zones *zones)
 	for (uint32_t i = 0; i < POOL_DISKS_MAX; i++) {
 		struct zone_disk *zd = &zones->disks[i];
 
-		if (!zd->present)
+		if (!zd->in_use)
 			continue;
 		zd->reserve = (uint32_t)((want * zd->count + zones->count - 1) / zones->count);
 		zones->reserve += zd->reserve;
@@ -83,17 +84,48 @@ void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint6
 
 	assert(disk_id < POOL_DISKS_MAX && !zd->present);
 	*zd = (struct zone_disk){ .present = true, .count = count, .free = count, .taken = bitmap };
-	zones->count += count;
-	zones->free += count;
+	zones_set_in_use(zones, disk_id, true);
+}
+
+void zones_set_in_use(struct zones *zones, uint32_t disk_id, bool in_use)
+{
+	struct zone_disk *zd = &zones->disks[disk_id];
+
+	assert(zd->present);
+	if (zd->in_use == in_use)
+		return;
+	zd->in_use = in_use;
+	zones->count += in_use ? zd->count : -(uint64_t)zd->count;
+	zones->free += in_use ? zd->free : -(uint64_t)zd->free;
+	zones->refused &= !in_use;
 	set_reserve(zones);
 	note_low(zones);
+}
+
+void zones_remove_disk(struct zones *zones, uint32_t disk_id)
+{
+	struct zone_disk *zd = &zones->disks[disk_id];
+
+	zones_set_in_use(zones, disk_id, false);
+	assert(zd->free == zd->count);
+	mem_free(zd->taken);
+	*zd = (struct zone_disk){ 0 };
+}
+
+uint32_t zones_disks_in_use(const struct zones *zones)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < POOL_DISKS_MAX; i++)
+		n += zones->disks[i].in_use;
+	return n;
 }
 
 /* --- choice of disks ---------------------------------------------------------------------------------------------- */
 
 static bool disk_has_room(const struct zone_disk *zd, enum grant_class class)
 {
-	return zd->present && zd->free > (class == GRANT_DATA ? zd->reserve : 0);
+	return zd->in_use && zd->free > (class == GRANT_DATA ? zd->reserve : 0);
 }
 
 static bool is_chosen(const struct zone_addr *out, uint32_t chosen, uint32_t disk_id)
@@ -143,7 +175,7 @@ static void mark_taken(struct zones *zones, struct zone_addr at)
 
 	zd->taken[at.zone / WORD_BITS] |= 1ull << at.zone % WORD_BITS;
 	zd->free--;
-	zones->free--;
+	zones->free -= zd->in_use;
 	note_low(zones);
 }
 
@@ -157,22 +189,51 @@ static uint32_t take_on_disk(struct zones *zones, uint32_t disk_id)
 	return zone;
 }
 
-int zones_take(struct zones *zones, uint32_t cols, enum grant_class class, uint32_t avoid_disk, struct zone_addr *out)
+/* Chooses a disk for each of the first `cols` columns. */
+static bool choose_disks(const struct zones *zones, uint32_t cols, enum grant_class class, uint32_t avoid_disk,
+			 struct zone_addr *out)
 {
-	assert(cols > 0 && cols <= SEGMENT_COLS_MAX);
 	for (uint32_t c = 0; c < cols; c++) {
 		uint32_t id = choose_disk(zones, class, avoid_disk, out, c);
 
 		if (id == POOL_DISKS_MAX && avoid_disk != UINT32_MAX)
 			id = choose_disk(zones, class, UINT32_MAX, out, c);
 		if (id == POOL_DISKS_MAX)
-			return -ENOSPC;
+			return false;
 		out[c].disk_id = id;
 	}
-	for (uint32_t c = 0; c < cols; c++)
+	return true;
+}
+
+int zones_take(struct zones *zones, struct policy policy, enum grant_class class, uint32_t avoid_disk,
+	       struct zone_addr *out)
+{
+	uint32_t cols = policy.k + policy.m, in_use = zones_disks_in_use(zones), with = cols < in_use ? cols : in_use;
+
+	assert(cols > 0 && cols <= SEGMENT_COLS_MAX);
+	if (with < policy.k)
+		return -EIO;
+	if (!choose_disks(zones, with, class, avoid_disk, out)) {
+		zones->refused = true;
+		note_low(zones);
+		return -ENOSPC;
+	}
+	for (uint32_t c = 0; c < with; c++)
 		out[c].zone = take_on_disk(zones, out[c].disk_id);
+	for (uint32_t c = with; c < cols; c++)
+		out[c] = (struct zone_addr){ DISK_NONE, UINT32_MAX };
 	zones->next_disk = (out[0].disk_id + 1) % POOL_DISKS_MAX;
 	return 0;
+}
+
+bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out)
+{
+	uint32_t id = choose_disk(zones, GRANT_DATA, UINT32_MAX, have, cols);
+
+	if (id == POOL_DISKS_MAX)
+		return false;
+	*out = (struct zone_addr){ id, take_on_disk(zones, id) };
+	return true;
 }
 
 bool zones_is_taken(const struct zones *zones, struct zone_addr at)
@@ -195,12 +256,16 @@ bool zones_take_at(struct zones *zones, struct zone_addr at)
 void zones_give_back(struct zones *zones, const struct zone_addr *addrs, uint32_t cols)
 {
 	for (uint32_t c = 0; c < cols; c++) {
-		struct zone_disk *zd = &zones->disks[addrs[c].disk_id];
+		struct zone_disk *zd;
 
+		if (addrs[c].disk_id == DISK_NONE)
+			continue;
 		assert(zones_is_taken(zones, addrs[c]));
+		zd = &zones->disks[addrs[c].disk_id];
 		zd->taken[addrs[c].zone / WORD_BITS] &= ~(1ull << addrs[c].zone % WORD_BITS);
 		zd->free++;
-		zones->free++;
+		zones->free += zd->in_use;
+		zones->refused = false;
 		note_low(zones);
 	}
 }

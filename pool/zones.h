@@ -12,7 +12,7 @@
 #include "pool/pool.h"
 
 struct zone_disk {
-	bool present;
+	bool present, in_use;
 	uint32_t count, free, reserve;
 	uint32_t cursor; /* where the search for a free zone goes on */
 	uint64_t *taken; /* bitmap; bits from count on are set */
@@ -21,8 +21,9 @@ struct zone_disk {
 struct zones {
 	struct zone_disk disks[POOL_DISKS_MAX];
 	uint32_t next_disk;	       /* round-robin among equals */
-	uint64_t count, free, reserve; /* of all present disks */
-	_Atomic bool low;	       /* less than 1/8 is free above the reserve; any loop reads */
+	uint64_t count, free, reserve; /* of all disks in use */
+	bool refused;		       /* a grant found no zones, and none has become free since */
+	_Atomic bool low;	       /* refused, or less than 1/8 is free above the reserve; any loop reads */
 };
 
 void zones_init(struct zones *zones);
@@ -32,13 +33,23 @@ uint64_t *zones_bitmap_new(uint32_t count);
 /* A disk with all its zones free. */
 void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint64_t *bitmap);
 
-/* Takes one zone on each of `cols` different disks. -ENOSPC: not without the reserve (GRANT_DATA), or not at all.
- * avoid_disk: only if there is no other choice. */
-int zones_take(struct zones *zones, uint32_t cols, enum grant_class class, uint32_t avoid_disk, struct zone_addr *out)
-    __attribute__((warn_unused_result));
+/* None of its zones is taken. */
+void zones_remove_disk(struct zones *zones, uint32_t disk_id);
+
+/* Takes one zone on each of k + m different disks that are in use. If there are fewer such disks, but k of them, the last
+ * columns get none (DISK_NONE). -ENOSPC: not without the reserve (GRANT_DATA), or not at all; -EIO: fewer than k disks are
+ * in use. avoid_disk: only if there is no other choice. */
+int zones_take(struct zones *zones, struct policy policy, enum grant_class class, uint32_t avoid_disk,
+	       struct zone_addr *out) __attribute__((warn_unused_result));
 /* For loading: takes this very zone. False if it does not exist or is taken. */
 bool zones_take_at(struct zones *zones, struct zone_addr at);
+/* One more zone for a segment that has cols already, on a disk that it is not on. False: there is none. */
+bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out);
 bool zones_is_taken(const struct zones *zones, struct zone_addr at);
+/* Columns without a zone are passed over. */
 void zones_give_back(struct zones *zones, const struct zone_addr *addrs, uint32_t cols);
+/* No zones are taken from a disk that is not in use, and its free ones are not counted. */
+void zones_set_in_use(struct zones *zones, uint32_t disk_id, bool in_use);
+uint32_t zones_disks_in_use(const struct zones *zones);
 
 #endif

@@ -140,6 +140,11 @@ int daemon_disk_probe(struct daemon *daemon, const char *uri, struct disk_probe 
 
 /* --- volumes and snapshots ------------------------------------------------------------------------------- */
 
+/* Disk life and scrub, of one pool. */
+enum daemon_disk_op { DAEMON_DISK_OFFLINE, DAEMON_DISK_ONLINE, DAEMON_DISK_REMOVE };
+int daemon_disk_change(struct daemon *daemon, const char *pool, uint32_t disk_id, enum daemon_disk_op op, struct err *err);
+int daemon_scrub(struct daemon *daemon, const char *pool, struct err *err);
+
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
 			 struct err *err) __attribute__((warn_unused_result));
 /* -EBUSY while it, or a snapshot that is to go too, has exports; -ENOTEMPTY: it has snapshots, which are not to. */

@@ -473,3 +473,45 @@ int daemon_disk_probe(struct daemon *daemon, const char *uri, struct disk_probe 
 	disk_set_close(&set);
 	return ret;
 }
+
+/* --- disk life -------------------------------------------------------------------------------------------- */
+
+static int change_disk(struct daemon_pool *pool, uint32_t disk_id, enum daemon_disk_op op, struct err *err)
+{
+	switch (op) {
+	case DAEMON_DISK_OFFLINE: return pool_disk_offline(pool->pool, disk_id, err);
+	case DAEMON_DISK_ONLINE: return volumes_disk_online(pool->volumes, disk_id, err);
+	default: return volumes_disk_remove(pool->volumes, disk_id, err);
+	}
+}
+
+int daemon_disk_change(struct daemon *daemon, const char *name, uint32_t disk_id, enum daemon_disk_op op, struct err *err)
+{
+	static const char *const done[] = { "offline", "online", "removed" };
+	struct daemon_pool *pool;
+	int ret = daemon_pool_get(daemon, name, &pool, err);
+
+	if (ret)
+		return ret;
+	fmutex_lock(&pool->change);
+	ret = change_disk(pool, disk_id, op, err);
+	if (ret == 0 && op == DAEMON_DISK_REMOVE)
+		ret = daemon_record_disks(daemon, pool, NULL, err);
+	if (ret == 0)
+		log_info("disk %u of pool '%s' is %s", disk_id, name, done[op]);
+	fmutex_unlock(&pool->change);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+int daemon_scrub(struct daemon *daemon, const char *name, struct err *err)
+{
+	struct daemon_pool *pool;
+	int ret = daemon_pool_get(daemon, name, &pool, err);
+
+	if (ret)
+		return ret;
+	ret = volumes_scrub(pool->volumes);
+	daemon_pool_put(pool);
+	return ret ? err_set(err, ret, "cannot scrub pool '%s': out of memory", name) : 0;
+}

@@ -63,12 +63,10 @@ static void log_size(const struct target *target, const char *done)
 
 static int parse_policy(const char *text, struct policy *policy, struct err *err)
 {
-	*policy = (struct policy){ 1, 0 };
-	if (strcmp(text, "plain") == 0)
+	if (policy_from_text(text, policy))
 		return 0;
-	if (strcmp(text, "mirror2") == 0 || strcmp(text, "mirror3") == 0 || strncmp(text, "ec:", 3) == 0)
-		return err_set(err, -ENOTSUP, "policy '%.32s' is not yet supported; use 'plain'", text);
-	return err_set(err, -EINVAL, "no policy '%.32s'; use 'plain'", text);
+	return err_set(err, -EINVAL, "no policy '%.32s': use plain, mirror2, mirror3 or ec:K+M (K + M up to %d)", text,
+		       SEGMENT_COLS_MAX);
 }
 
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,

@@ -144,6 +144,63 @@ static int disk_probe_method(void *daemon, struct params *params, json_t **resul
 	return ret;
 }
 
+static int disk_change(void *daemon, struct params *params, enum daemon_disk_op op, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	uint32_t disk_id = (uint32_t)param_u64(params, "id", POOL_DISKS_MAX - 1);
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_disk_change(daemon, name, disk_id, op, err);
+	if (ret == 0)
+		*result = shown_pool(daemon, name);
+	return ret;
+}
+
+static int disk_offline_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	return disk_change(daemon, params, DAEMON_DISK_OFFLINE, result, err);
+}
+
+static int disk_online_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	return disk_change(daemon, params, DAEMON_DISK_ONLINE, result, err);
+}
+
+static int disk_remove_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	return disk_change(daemon, params, DAEMON_DISK_REMOVE, result, err);
+}
+
+static int scrub_start_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	int ret = params_end(params);
+
+	(void)result;
+	return ret ? ret : daemon_scrub(daemon, name, err);
+}
+
+static int scrub_status_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	struct mend_info info;
+	struct daemon_pool *pool;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_get(daemon, name, &pool, err);
+	if (ret)
+		return ret;
+	ret = volumes_mend_info(pool->volumes, &info);
+	daemon_pool_put(pool);
+	if (ret)
+		return err_set(err, ret, "out of memory");
+	return give(json_pack("{s:b, s:I, s:I, s:I}", "running", info.running, "blocks", (json_int_t)info.blocks, "mended",
+			      (json_int_t)info.mended, "lost_blocks", (json_int_t)info.lost),
+		    result, err);
+}
+
 /* --- volumes ---------------------------------------------------------------------------------------------- */
 
 static int image_json(struct daemon *daemon, const char *name, enum image_kind kind, bool measure, json_t **result,
@@ -429,6 +486,11 @@ const struct jsonrpc_method methods[] = {
 	{ "pool.destroy", pool_destroy_method, "pool[, force]: wipe a pool" },
 	{ "pool.add", pool_add_method, "pool, disk[, force, create_bytes, preallocate]: add a disk" },
 	{ "disk.probe", disk_probe_method, "disk: what a disk holds" },
+	{ "disk.offline", disk_offline_method, "pool, id: go on without a disk" },
+	{ "disk.online", disk_online_method, "pool, id: take a disk back and mend what it missed" },
+	{ "disk.remove", disk_remove_method, "pool, id: make a disk's columns anew elsewhere and drop it" },
+	{ "scrub.start", scrub_start_method, "pool: verify everything and mend what is wrong" },
+	{ "scrub.status", scrub_status_method, "pool: what scrubs and mending did since the import" },
 	{ "volume.create", volume_create_method, "volume, size_bytes[, policy]: make a thin volume" },
 	{ "volume.list", volume_list_method, "[pool]: volumes of open pools" },
 	{ "volume.show", volume_show_method, "volume: one volume" },

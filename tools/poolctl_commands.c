@@ -43,7 +43,7 @@ static const struct cli_option pool_destroy_options[] = {
 };
 static const struct cli_option volume_create_options[] = {
 	{ "size", 's', "SIZE", true, "size the guest sees, such as 20G" },
-	{ "policy", 0, "POLICY", false, "redundancy: plain (mirror2, mirror3, ec:K+M are not yet supported)" },
+	{ "policy", 0, "POLICY", false, "redundancy: plain, mirror2, mirror3 or ec:K+M" },
 	{ 0 },
 };
 static const struct cli_option volume_resize_options[] = {
@@ -85,6 +85,13 @@ const struct cli_command cli_commands[] = {
 	{ "pool", "add", "POOL DISK", pool_add_options, cli_pool_add, false, "add a disk to a pool" },
 	{ "pool", "destroy", "POOL", pool_destroy_options, cli_pool_destroy, false,
 	  "destroy a pool and all data on it" },
+	{ "disk", "list", "POOL", NULL, cli_disk_list, false, "list the disks of a pool" },
+	{ "disk", "offline", "POOL ID", NULL, cli_disk_offline, false, "go on without a disk" },
+	{ "disk", "online", "POOL ID", NULL, cli_disk_online, false, "take a disk back, and mend what it missed" },
+	{ "disk", "remove", "POOL ID", NULL, cli_disk_remove, false,
+	  "make anew elsewhere what a disk that is out had, and drop it" },
+	{ "scrub", "start", "POOL", NULL, cli_scrub_start, false, "verify everything, and mend what is wrong" },
+	{ "scrub", "status", "POOL", NULL, cli_scrub_status, false, "tell what scrubs and mending did" },
 	{ "disk", "probe", "DISK", NULL, cli_disk_probe, false, "tell what a disk holds" },
 	{ "volume", "create", "POOL/VOLUME", volume_create_options, cli_volume_create, false, "make a thin volume" },
 	{ "volume", "list", "[POOL]", NULL, cli_volume_list, false, "list volumes" },

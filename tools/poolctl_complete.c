@@ -146,6 +146,14 @@ static void offer_argument(struct cli *cli, const struct context *context, const
 		offer_nouns(prefix);
 }
 
+static void offer_policies(const char *prefix)
+{
+	static const char *const policies[] = { "plain", "mirror2", "mirror3", "ec:2+1", "ec:4+2" };
+
+	for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++)
+		offer(policies[i], prefix);
+}
+
 enum cli_exit cli_complete(struct cli *cli, int argc, char **argv)
 {
 	const char *prefix = argc > 0 ? argv[argc - 1] : "";
@@ -155,7 +163,7 @@ enum cli_exit cli_complete(struct cli *cli, int argc, char **argv)
 		read_word(cli, &context, argv[i]);
 	if (context.pending) {
 		if (strcmp(context.pending->name, "policy") == 0)
-			offer("plain", prefix);
+			offer_policies(prefix);
 	} else if (*prefix == '-') {
 		offer_options(context.command ? context.command->options : NULL, prefix);
 		offer_options(cli_global_options, prefix);

@@ -7,14 +7,15 @@
 
 static void print_disks(const json_t *disks)
 {
-	static const char *const heads[] = { "DISK", "STATE", ">SIZE", ">FREE", NULL };
+	static const char *const heads[] = { ">ID", "DISK", "STATE", ">SIZE", ">FREE", NULL };
 	struct table table;
 	json_t *disk;
 	size_t i;
 
 	table_init(&table, heads);
 	json_array_foreach(disks, i, disk) {
-		table_cell(&table, "%s", cli_text(disk, "disk"));
+		table_cell(&table, "%llu", cli_number(disk, "id"));
+		table_cell(&table, "%s", *cli_text(disk, "disk") ? cli_text(disk, "disk") : "-");
 		table_cell(&table, "%s", *cli_text(disk, "state") ? cli_text(disk, "state") : "-");
 		table_cell(&table, "%s", cli_size_text(disk, "size_bytes"));
 		table_cell(&table, "%s", cli_size_text(disk, "free_bytes"));
@@ -228,6 +229,68 @@ static void print_probe(const json_t *probe)
 		printf("pool  none; it holds %s\n", cli_text(probe, "holds"));
 	else
 		printf("pool  none; it looks unused\n");
+}
+
+/* POOL ID */
+static enum cli_exit change_disk(struct cli *cli, const char *method, const char *done)
+{
+	char *end;
+	unsigned long id = strtoul(cli->args[1], &end, 10);
+
+	if (!*cli->args[1] || *end || id >= 256)
+		return cli_fail(cli, CLI_USAGE, 0, "'%s' is no disk: give its number, as 'poolctl disk list' shows it",
+				cli->args[1]);
+	return cli_do(cli, method, json_pack("{s:s, s:I}", "pool", cli->args[0], "id", (json_int_t)id),
+		      "disk %s of pool '%s' is %s\n", cli->args[1], cli->args[0], done);
+}
+
+enum cli_exit cli_disk_offline(struct cli *cli)
+{
+	return change_disk(cli, "disk.offline", "offline");
+}
+
+enum cli_exit cli_disk_online(struct cli *cli)
+{
+	return change_disk(cli, "disk.online", "online");
+}
+
+enum cli_exit cli_disk_remove(struct cli *cli)
+{
+	return change_disk(cli, "disk.remove", "removed");
+}
+
+enum cli_exit cli_disk_list(struct cli *cli)
+{
+	json_t *pool;
+	enum cli_exit ret = cli_call(cli, "pool.show", json_pack("{s:s}", "pool", cli->args[0]), &pool);
+
+	if (ret)
+		return ret;
+	if (!cli_print_json(cli, json_object_get(pool, "disks")))
+		print_disks(json_object_get(pool, "disks"));
+	json_decref(pool);
+	return CLI_OK;
+}
+
+enum cli_exit cli_scrub_start(struct cli *cli)
+{
+	return cli_do(cli, "scrub.start", json_pack("{s:s}", "pool", cli->args[0]), "pool '%s' is being scrubbed\n",
+		      cli->args[0]);
+}
+
+enum cli_exit cli_scrub_status(struct cli *cli)
+{
+	json_t *status;
+	enum cli_exit ret = cli_call(cli, "scrub.status", json_pack("{s:s}", "pool", cli->args[0]), &status);
+
+	if (ret)
+		return ret;
+	if (!cli_print_json(cli, status))
+		printf("scrub      %s\nverified   %llu blocks\nmended     %llu\nlost       %llu blocks\n",
+		       json_is_true(json_object_get(status, "running")) ? "running" : "idle", cli_number(status, "blocks"),
+		       cli_number(status, "mended"), cli_number(status, "lost_blocks"));
+	json_decref(status);
+	return CLI_OK;
 }
 
 enum cli_exit cli_disk_probe(struct cli *cli)

@@ -132,6 +132,7 @@ static json_t *show_disk(const struct daemon_pool *pool, uint32_t index)
 		show_text(&json, "error", info.why);
 	show_number(&json, "size_bytes", info.size_bytes);
 	show_number(&json, "free_bytes", info.zones_free * pool_info.zone_bytes);
+	show_number(&json, "mended_blocks", info.mended_blocks);
 	return json;
 }
 
@@ -258,11 +259,9 @@ json_t *show_probe(const char *uri, uint64_t size_bytes, const struct disk_probe
 
 static json_t *policy_text(struct policy policy)
 {
-	if (policy.k == 1 && policy.m == 0)
-		return json_string("plain");
-	if (policy.k == 1)
-		return json_sprintf("mirror%d", policy.m + 1);
-	return json_sprintf("ec:%d+%d", policy.k, policy.m);
+	char text[POLICY_TEXT_BYTES];
+
+	return json_string(policy_to_text(policy, text));
 }
 
 const char *show_volume_state(const struct volume_info *info)

@@ -93,6 +93,13 @@ static inline const le32 *batch_crcs(const struct batch_header *h)
 	return (const le32 *)(h->body + le16_get(h->extent_count) * sizeof(struct batch_extent));
 }
 
+/* Bytes of a header that say anything; those behind are zero. */
+static inline uint32_t batch_header_used(const struct batch_header *h)
+{
+	return (uint32_t)(offsetof(struct batch_header, body) + le16_get(h->extent_count) * sizeof(struct batch_extent) +
+			  le32_get(h->data_blocks) * sizeof(le32));
+}
+
 /* Whole rows that hold a header and data_blocks. */
 static inline uint32_t batch_total_blocks(uint32_t data_blocks, uint32_t k)
 {

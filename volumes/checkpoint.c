@@ -289,7 +289,7 @@ static void install(struct lineage *lin, const struct node_ptr *live)
 
 static bool is_dead(const struct lineage *lin, const struct lseg *lseg)
 {
-	return !lseg->held && lseg->live == 0 && lseg->table_blocks == 0 && lseg->unwritten == 0 &&
+	return !lseg->held && !lseg->mending && lseg->live == 0 && lseg->table_blocks == 0 && lseg->unwritten == 0 &&
 	       (lseg->seg.stream == STREAM_META || lseg->last_seq < lin->log_point.seq);
 }
 
@@ -492,6 +492,7 @@ static void squeezed(struct task *task)
 	lin->squeeze_queued = false;
 	checkpoint_start(lin);
 	cleaner_start(lin);
+	mend_start(lin, false);
 }
 
 static void quiet_timer_fired(struct timer *timer)

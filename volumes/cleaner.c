@@ -98,11 +98,14 @@ static void read_moves(struct cleaner *cl)
 			n++;
 		if (scan_read(cl->lin, cl->victim, cl->move[i].map.index, n, buf) < 0) {
 			n = 1;           /* one by one, to lose no more than is lost */
-			if (scan_read(cl->lin, cl->victim, cl->move[i].map.index, 1, buf) < 0)
-				cl->move[i].lost = true;
+			memset(buf, 0, BLOCK_BYTES);
 		}
 		for (uint32_t j = 0; j < n; j++) {
-			if (crc32c(0, buf + (size_t)j * BLOCK_BYTES, BLOCK_BYTES) != cl->move[i + j].map.crc)
+			const struct mapping *m = &cl->move[i + j].map;
+			uint8_t *block = buf + (size_t)j * BLOCK_BYTES;
+
+			if (crc32c(0, block, BLOCK_BYTES) != m->crc &&
+			    scan_read_block(cl->lin, cl->victim, m->index, m->crc, block) < 0)
 				cl->move[i + j].lost = true;
 		}
 	}

@@ -252,16 +252,13 @@ static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m,
 			memcpy(buf, unwritten, BLOCK_BYTES);
 			return 0;
 		}
-		rc = segment_read(lin->pool, &lseg->seg, m->index, 1, buf);
-		if (rc == 0 && crc32c(0, buf, BLOCK_BYTES) == m->crc)
+		if (scan_read_block(lin, lseg, m->index, m->crc, buf) == 0)
 			return 0;
-		if (rc == 0)
-			vol->counters.checksum_errors++;
 		rc = volume_lookup(vol, lba, 1, m, true);
 		if (rc < 0)
 			return rc;
-		if (same_mapping(&before, m) && tries > 0)
-			break;           /* read twice from the same place: it is lost */
+		if (same_mapping(&before, m))
+			break;           /* it is lost */
 	}
 	return -EIO;
 }

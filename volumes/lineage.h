@@ -51,6 +51,13 @@ struct vloop {
 	struct list starved;             /* lineages waiting for a batch buffer or a read slot */
 };
 
+/* What mending has done. */
+struct mend_stats {
+	uint64_t blocks;                 /* looked at */
+	uint64_t mended;                 /* pieces of columns that were wrong */
+	uint64_t lost;                   /* data blocks that no way gave; some may be of no use any more */
+};
+
 /* A segment of the lineage. */
 struct lseg {
 	struct segment seg;
@@ -60,11 +67,14 @@ struct lseg {
 	uint32_t table_blocks_new;       /* of the one being written */
 	uint32_t unwritten;              /* open and in-flight batches */
 	uint64_t last_seq;               /* data: newest batch in it, 0 if older than any replay */
+	uint64_t flush_round;            /* the flush that covers what was last written */
 	bool held;                       /* open, granted ahead, or being cleaned: not to be freed */
 	bool freeing;                    /* in a transaction that frees it */
 	bool cleaned;                    /* in the cleaner's current round */
 	bool stuck;                      /* holds a block that cannot be read */
 	struct ref_page **ref_page;      /* those in memory, see refs.h; NULL: none yet */
+	bool mending;                    /* not to be freed either */
+	bool lost_again;                 /* a column has become lost while it was mended */
 };
 
 /* A batch being filled or written. */
@@ -200,7 +210,8 @@ struct lineage {
 	/* log */
 	uint64_t completed_seq;          /* all batches up to it are written */
 	uint64_t flushed_seq;            /* ... and flushed */
-	uint64_t dirty_disks[POOL_DISKS_MAX / 64];
+	uint64_t dirty_disks[DISK_SET_WORDS];
+	uint64_t flush_round;            /* counts flushes; the next one */
 	uint64_t unflushed_bytes;
 	struct list flush_waiters;       /* vios, and flush_req of fibers */
 	bool flushing;
@@ -221,6 +232,8 @@ struct lineage {
 	struct slow_class slow[SLOW_CLASSES];
 
 	/* readers of the current and the previous map generation: a dead segment is freed when its readers are gone */
+	bool mending, mend_again, scrub_wanted;
+	struct mend_stats mend_stats;
 	bool cleaning;
 	bool clean_in_vain;              /* there was nothing to clean, and no checkpoint since */
 	uint32_t readers[2];
@@ -279,6 +292,8 @@ int stream_wait_written(struct stream *st, uint64_t seq);
 const uint8_t *log_find_unwritten(const struct lineage *lin, const struct lseg *lseg, uint32_t index);
 /* Adds a vio to the waiters of the next flush. */
 void log_flush_vio(struct lineage *lin, struct vio *vio);
+/* The next flush covers the segment's disks. */
+void log_mark_dirty(struct lineage *lin, const struct segment *seg);
 /* Flushes every disk that the lineage has written. Fiber. */
 int log_flush_wait(struct lineage *lin);
 /* No more appends. All waiters get the error. */
@@ -315,10 +330,24 @@ typedef int scan_fn(void *arg, const struct batch_header *h);
 /* Calls fn for each valid batch from block `from` on, up to the segment's seal or the first block that is no header. An
  * error if a place where a header may be cannot be read: that is no end. buf holds SCAN_WINDOW_BLOCKS. Fiber. */
 int scan_segment(struct lineage *lin, const struct lseg *lseg, uint32_t from, uint8_t *buf, scan_fn *fn, void *arg);
-/* Reads one block until it has the checksum, with a few tries. -EBADMSG: it never had; other: not readable. Fiber. */
+/* Reads one block that has the checksum, in every way there is, and heals it. -EBADMSG: it never had; other: not readable.
+ * Fiber. */
 int scan_read_block(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint32_t crc, void *buf);
 /* segment_read with a few tries. Fiber. */
 int scan_read(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint32_t count, void *buf);
+
+/* Is this a valid header of the segment's batch at this block? */
+bool scan_header_valid(const struct lineage *lin, const struct lseg *lseg, uint32_t index, const void *block);
+
+/* --- mend.c ------------------------------------------------------------------------------------------------------ */
+
+/* Makes all columns of a batch right, but for rows with blocks that are lost. h: at least its used part. Fiber. */
+int mend_batch(struct lineage *lin, struct lseg *lseg, const struct batch_header *h, struct mend_stats *stats);
+
+/* A disk that is out will come back: durably, all columns on it are lost. Fiber. */
+int mend_lose_disk(struct lineage *lin, uint32_t disk_id);
+/* Mends segments with lost columns, and with `scrub` all, in the background. */
+void mend_start(struct lineage *lin, bool scrub);
 
 /* --- cleaner.c -------------------------------------------------------------------------------------------------- */
 

@@ -300,10 +300,14 @@ static void count_written(struct lineage *lin, const struct batch *b)
 	checkpoint_later(lin);
 }
 
-static void mark_dirty(struct lineage *lin, const struct segment *seg)
+void log_mark_dirty(struct lineage *lin, const struct segment *seg)
 {
-	for (uint32_t c = 0; c < (uint32_t)seg->policy.k + seg->policy.m; c++)
-		lin->dirty_disks[seg->cols[c].disk_id / 64] |= 1ull << seg->cols[c].disk_id % 64;
+	for (uint32_t c = 0; c < (uint32_t)seg->policy.k + seg->policy.m; c++) {
+		uint32_t id = seg->cols[c].disk_id;
+
+		if (id != DISK_NONE)
+			lin->dirty_disks[id / 64] |= 1ull << id % 64;
+	}
 }
 
 static void acknowledge(struct lineage *lin, struct list *vios, int res)
@@ -331,7 +335,8 @@ void batch_retire(struct batch *b)
 	list_del(&b->node);
 	st->inflight_count--;
 	b->lseg->unwritten--;
-	mark_dirty(lin, &b->lseg->seg);
+	log_mark_dirty(lin, &b->lseg->seg);
+	b->lseg->flush_round = lin->flush_round;
 	if (b->res == 0)
 		st->relocations = 0;
 	if (st->id == STREAM_DATA && b->res == 0)
@@ -595,18 +600,35 @@ struct flush_wait {
 	bool done;
 };
 
+/* Is what was written since the last good flush durable on k columns? */
+static bool round_is_whole(const struct lineage *lin, uint64_t round)
+{
+	for (uint32_t i = 0; i < lin->segs_cap; i++) {
+		const struct lseg *lseg = lin->segs[i];
+
+		if (lseg && lseg->flush_round == round && !segment_is_whole(lin->pool, &lseg->seg))
+			return false;
+	}
+	return true;
+}
+
+/* Disks whose flush failed are lost; that the pool goes on without them is durable before anybody is told of success. */
 static int flush_dirty_disks(struct lineage *lin)
 {
-	uint64_t dirty[POOL_DISKS_MAX / 64];
+	uint64_t dirty[DISK_SET_WORDS], round = lin->flush_round++;
+	bool lost = false;
 	int rc = 0;
 
 	memcpy(dirty, lin->dirty_disks, sizeof(dirty));
 	memset(lin->dirty_disks, 0, sizeof(dirty));
+	pool_flush_disks(lin->pool, dirty);
 	for (uint32_t disk = 0; disk < POOL_DISKS_MAX && rc == 0; disk++) {
-		if (dirty[disk / 64] & 1ull << disk % 64)
-			rc = pool_flush_disk(lin->pool, disk);
+		if (!(dirty[disk / 64] & 1ull << disk % 64))
+			continue;
+		lost = true;
+		rc = lin->policy.m > 0 ? pool_lose_disk(lin->pool, disk) : -EIO;
 	}
-	return rc;
+	return rc == 0 && lost && !round_is_whole(lin, round) ? -EIO : rc;
 }
 
 static void finish_flushed(struct list *vios, int res)
@@ -629,7 +651,7 @@ static void finish_flushed(struct list *vios, int res)
 }
 
 /* Serves all who wait, then all who came meanwhile, until nobody waits. A flush that fails is never repeated: what was
- * written since the last good one is suspect, so the log stops. */
+ * written since the last good one is suspect on that disk, so the log stops unless the other disks are enough. */
 static void flush_fiber(void *arg)
 {
 	struct lineage *lin = arg;
@@ -700,6 +722,7 @@ void log_init(struct lineage *lin)
 {
 	for (int id = 0; id < STREAM_COUNT; id++)
 		stream_init(lin, (enum segment_stream)id);
+	lin->flush_round = 1;
 	list_init(&lin->flush_waiters);
 	list_init(&lin->wait_writes);
 	list_init(&lin->wait_holes);

@@ -3,8 +3,10 @@
  *     1 scan     every data segment granted since the log point, all at once: follow the batch headers
  *     2 chain    put the scanned batches in order; the log ends where the next seq is missing
  *     3 verify   data of batches that nobody said were flushed; the log ends before the first that is torn
- *     4 apply    mappings of the chain into the overlays
- *     5 seal     one catalog transaction: the log's end, so that nothing behind it can ever be taken for valid, and
+ *     4 mend     the batches that nobody said were flushed: a crash left them in some columns and not in others, and the
+ *                next flush promises all columns
+ *     5 apply    mappings of the chain into the overlays
+ *     6 seal     one catalog transaction: the log's end, so that nothing behind it can ever be taken for valid, and
  *                empty later segments are freed; appends go on in a fresh segment
  *
  * Where batches are missing that a later header knows to have been flushed, the disk has lost data: recovery refuses,
@@ -60,9 +62,7 @@ static int keep_found(void *arg, const struct batch_header *h)
 {
 	struct keeper *k = arg;
 	const struct list *last = k->scan->found.prev;
-	uint32_t bytes = (uint32_t)(offsetof(struct batch_header, body) +
-				    le16_get(h->extent_count) * sizeof(struct batch_extent) +
-				    le32_get(h->data_blocks) * sizeof(le32));
+	uint32_t bytes = batch_header_used(h);
 	struct found *f;
 
 	if (last != &k->scan->found && list_entry(last, struct found, node)->seq + 1 != le64_get(h->seq))
@@ -129,6 +129,24 @@ static void verify_segment(struct recovery *r, struct scan *scan, uint8_t *buf)
 			r->rc = rc;
 		else if (rc > 0 && f->seq < r->end_seq)
 			r->end_seq = f->seq;
+	}
+}
+
+/* --- mend --------------------------------------------------------------------------------------------------------- */
+
+static void mend_segment(struct recovery *r, struct scan *scan, uint8_t *buf)
+{
+	(void)buf;
+	list_for_each(node, &scan->found) {
+		struct found *f = list_entry(node, struct found, node);
+		struct mend_stats stats = { 0 };
+		int rc;
+
+		if (f->seq <= r->flushed_seq || f->seq >= r->end_seq)
+			continue;
+		rc = mend_batch(r->lin, f->lseg, &f->header, &stats);
+		if (rc < 0 || stats.lost > 0)
+			r->rc = rc < 0 ? rc : -EIO;
 	}
 }
 
@@ -304,12 +322,6 @@ static int apply_chain(struct recovery *r, struct lseg **tail, uint32_t *tail_bl
 
 /* --- seal ------------------------------------------------------------------------------------------------------- */
 
-static void mark_disks_dirty(struct lineage *lin, const struct segment *seg)
-{
-	for (uint32_t c = 0; c < (uint32_t)seg->policy.k + seg->policy.m; c++)
-		lin->dirty_disks[seg->cols[c].disk_id / 64] |= 1ull << seg->cols[c].disk_id % 64;
-}
-
 static bool seal_one(struct cat_txn *txn, struct scan *scan, const struct lseg *tail, uint32_t tail_blocks)
 {
 	struct lseg *lseg = scan->lseg;
@@ -343,10 +355,12 @@ static int seal(struct recovery *r, struct lseg *tail, uint32_t tail_blocks)
 		rc = pool_commit(lin->pool, &txn);
 	cat_txn_release(&txn);
 	for (uint32_t i = 0; i < r->count; i++) {
-		if (!r->scans[i].lseg->freeing)
-			mark_disks_dirty(lin, &r->scans[i].lseg->seg);
-		else if (rc == 0)
+		if (!r->scans[i].lseg->freeing) {
+			log_mark_dirty(lin, &r->scans[i].lseg->seg);
+			r->scans[i].lseg->flush_round = lin->flush_round;
+		} else if (rc == 0) {
 			lseg_del(lin, r->scans[i].lseg);
+		}
 	}
 	return rc;
 }
@@ -380,6 +394,10 @@ static int replay(struct recovery *r, struct err *err)
 	rc = check_promises(r, err);
 	if (rc < 0)
 		return rc;
+	if (lin->policy.m > 0)
+		rc = for_all_scans(r, mend_segment);
+	if (rc < 0)
+		return err_set(err, rc, "the log's end cannot be made whole on all disks: try the import again");
 	tail = initial_tail(r, &tail_blocks);
 	rc = apply_chain(r, &tail, &tail_blocks);
 	if (rc == 0)

@@ -148,6 +148,9 @@ static int relocate_data(struct stream *st)
 
 	if (++st->relocations > RELOCATE_TRIES)
 		return first_batch(st)->res;
+	/* Where the pool can do without the disk it does from now on; else the disk is given another chance. */
+	if (bad_disk != UINT32_MAX && st->lin->policy.m > 0)
+		(void)!pool_lose_disk(st->lin->pool, bad_disk);
 	rc = fresh_segment(st, bad_disk, &to);
 	if (rc < 0)
 		return rc;

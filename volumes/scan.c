@@ -15,20 +15,30 @@ int scan_read(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint
 	return rc;
 }
 
-int scan_read_block(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint32_t crc, void *buf)
-{
-	int rc = -EIO;
+struct crc_check {
+	uint32_t crc;
+	uint64_t wrong;
+};
 
-	for (int i = 0; i < READ_TRIES; i++) {
-		rc = segment_read(lin->pool, &lseg->seg, index, 1, buf);
-		if (rc == 0 && crc32c(0, buf, BLOCK_BYTES) == crc)
-			return 0;
-		lin->counters.checksum_errors += rc == 0;
-	}
-	return rc < 0 ? rc : -EBADMSG;
+static bool has_crc(void *arg, const void *block)
+{
+	struct crc_check *check = arg;
+	bool right = crc32c(0, block, BLOCK_BYTES) == check->crc;
+
+	check->wrong += !right;
+	return right;
 }
 
-static bool header_valid(const struct lineage *lin, const struct lseg *lseg, uint32_t index, const void *block)
+int scan_read_block(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint32_t crc, void *buf)
+{
+	struct crc_check check = { .crc = crc };
+	int rc = segment_read_checked(lin->pool, &lseg->seg, index, has_crc, &check, buf);
+
+	lin->counters.checksum_errors += check.wrong > 0;
+	return rc;
+}
+
+bool scan_header_valid(const struct lineage *lin, const struct lseg *lseg, uint32_t index, const void *block)
 {
 	struct batch_place place = { .lineage = lin->id, .grant = lseg->seg.grant, .segno = lseg->seg.segno, .index = index,
 				     .segment_blocks = lin->segment_blocks, .policy = lin->policy,
@@ -45,7 +55,7 @@ static int scan_window(struct lineage *lin, const struct lseg *lseg, const uint8
 		const struct batch_header *h = (const struct batch_header *)(buf + (size_t)*at * BLOCK_BYTES);
 		int rc;
 
-		if (!header_valid(lin, lseg, pos + *at, h))
+		if (!scan_header_valid(lin, lseg, pos + *at, h))
 			return 0;
 		rc = fn(arg, h);
 		if (rc != 0)
@@ -55,16 +65,26 @@ static int scan_window(struct lineage *lin, const struct lseg *lseg, const uint8
 	return 0;
 }
 
-/* The end of a log is believed only when it was read several times: a read may come back wrong. Positive: it ends. */
+struct header_check {
+	const struct lineage *lin;
+	const struct lseg *lseg;
+	uint32_t index;
+};
+
+static bool is_header(void *arg, const void *block)
+{
+	const struct header_check *check = arg;
+
+	return scan_header_valid(check->lin, check->lseg, check->index, block);
+}
+
+/* The end of a log is believed only when the block was read in every way there is, several times. Positive: it ends. */
 static int ends_here(struct lineage *lin, const struct lseg *lseg, uint32_t index, uint8_t *buf)
 {
-	for (int i = 0; i < READ_TRIES; i++) {
-		int rc = scan_read(lin, lseg, index, 1, buf);
+	struct header_check check = { lin, lseg, index };
+	int rc = segment_read_checked(lin->pool, &lseg->seg, index, is_header, &check, buf);
 
-		if (rc < 0 || header_valid(lin, lseg, index, buf))
-			return rc;
-	}
-	return 1;
+	return rc == -EBADMSG ? 1 : rc;
 }
 
 int scan_segment(struct lineage *lin, const struct lseg *lseg, uint32_t from, uint8_t *buf, scan_fn *fn, void *arg)
@@ -87,9 +107,15 @@ int scan_segment(struct lineage *lin, const struct lseg *lseg, uint32_t from, ui
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
 		pos += at;
-		rc = at < blocks ? ends_here(lin, lseg, pos, buf) : 0;
+		if (at >= blocks)
+			continue;
+		rc = ends_here(lin, lseg, pos, buf);
+		at = 0;
+		if (rc == 0)             /* the header was to be had after all, and is in buf */
+			rc = scan_window(lin, lseg, buf, pos, 1, &at, fn, arg);
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
+		pos += at;
 	}
 	return 0;
 }

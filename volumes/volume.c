@@ -231,6 +231,8 @@ static int start_on_home(void *arg)
 		call->lin->failed = rc;
 	else
 		call->lin->running = true;
+	if (rc == 0)
+		mend_start(call->lin, false);
 	return rc;
 }
 
@@ -372,7 +374,9 @@ static int load_lineages(struct volumes *vols, struct list *todo, uint32_t *coun
 
 		if (!lineage_format_valid(obj))
 			return -EINVAL;
-		rc = lineage_alloc(vols, vols->pool, choose_home(vols), obj->id, (struct policy){ f->k, f->m }, &lin);
+		rc = pool_use_policy(vols->pool, (struct policy){ f->k, f->m });
+		if (rc == 0)
+			rc = lineage_alloc(vols, vols->pool, choose_home(vols), obj->id, (struct policy){ f->k, f->m }, &lin);
 		if (rc < 0)
 			return rc;
 		list_push_back(todo, &lin->node);
@@ -596,6 +600,7 @@ static int commit_new(struct volumes *vols, const struct volume_state *vol, cons
 	int rc;
 
 	cat_txn_init(&txn);
+	pool_put_policy_in(vols->pool, vol->lin->policy, &txn);
 	cat_put(&txn, CAT_LINEAGE, vol->lin->id, lf, sizeof(*lf));
 	cat_put(&txn, CAT_VOLUME, vol->id, vf, sizeof(*vf));
 	rc = pool_commit(vols->pool, &txn);
@@ -616,8 +621,10 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 				     .refs = { .segno = le32_of(SEGNO_NONE) } };
 	struct volume_state *vol;
 	struct lineage *lin;
-	int rc = lineage_alloc(vols, vols->pool, choose_home(vols), pool_new_id(vols->pool), policy, &lin);
+	int rc = pool_use_policy(vols->pool, policy);
 
+	if (rc == 0)
+		rc = lineage_alloc(vols, vols->pool, choose_home(vols), pool_new_id(vols->pool), policy, &lin);
 	if (rc < 0)
 		return err_set(err, rc, "cannot create volume '%s': out of memory", opts->name);
 	vf.lineage = le64_of(lin->id);
@@ -649,8 +656,8 @@ int volume_create(struct volumes *vols, const struct volume_create_opts *opts, s
 	rc = directory_check_new(vols, opts->name, err);
 	if (rc == 0)
 		rc = check_size(&size_bytes, err);
-	if (rc == 0 && opts->policy.m > 0)
-		rc = err_set(err, -EOPNOTSUPP, "only the policy 'plain' is supported so far");
+	if (rc == 0 && opts->policy.k)
+		rc = pool_check_policy(vols->pool, opts->policy, err);
 	if (rc == 0)
 		rc = create_lineage(vols, opts, size_bytes, err);
 	fmutex_unlock(&vols->change);
@@ -1090,5 +1097,126 @@ int volume_checkpoint(struct volumes *vols, const char *name, struct err *err)
 			err_set(err, rc, "checkpoint of volume '%s' failed", name);
 	}
 	fmutex_unlock(&vols->change);
+	return rc;
+}
+
+/* --- mending -------------------------------------------------------------------------------------------------- */
+
+#define REMOVE_POLL_NS (100ull * 1000 * 1000)
+#define REMOVE_STALL_POLLS 300u  /* without progress: there is no room */
+
+struct mend_call {
+	struct lineage *lin;
+	uint32_t disk_id;
+	struct mend_info *info;
+};
+
+static int each_lineage(struct volumes *vols, int (*fn)(void *arg), struct mend_call *call)
+{
+	int rc = 0;
+
+	list_for_each(node, &vols->lineages) {
+		call->lin = list_entry(node, struct lineage, node);
+		if (rc == 0 && !call->lin->damage[0])
+			rc = fiber_call_on(call->lin->loop, fn, call);
+	}
+	return rc;
+}
+
+static int lose_on_home(void *arg)
+{
+	const struct mend_call *call = arg;
+
+	return mend_lose_disk(call->lin, call->disk_id);
+}
+
+static int mend_on_home(void *arg)
+{
+	const struct mend_call *call = arg;
+
+	mend_start(call->lin, false);
+	return 0;
+}
+
+static int scrub_on_home(void *arg)
+{
+	const struct mend_call *call = arg;
+
+	mend_start(call->lin, true);
+	return 0;
+}
+
+static int mend_info_on_home(void *arg)
+{
+	const struct mend_call *call = arg;
+	const struct lineage *lin = call->lin;
+
+	call->info->running |= lin->mending;
+	call->info->blocks += lin->mend_stats.blocks;
+	call->info->mended += lin->mend_stats.mended;
+	call->info->lost += lin->mend_stats.lost;
+	return 0;
+}
+
+int volumes_disk_online(struct volumes *vols, uint32_t disk_id, struct err *err)
+{
+	struct mend_call call = { .disk_id = disk_id };
+	int rc;
+
+	fmutex_lock(&vols->lock);
+	rc = each_lineage(vols, lose_on_home, &call);
+	if (rc < 0)
+		err_set(err, rc, "cannot note what disk %u has missed: %s", disk_id, strerror(-rc));
+	else
+		rc = pool_disk_online(vols->pool, disk_id, err);
+	if (rc == 0)
+		(void)!each_lineage(vols, mend_on_home, &call);
+	fmutex_unlock(&vols->lock);
+	return rc;
+}
+
+int volumes_disk_remove(struct volumes *vols, uint32_t disk_id, struct err *err)
+{
+	struct mend_call call = { .disk_id = disk_id };
+	uint64_t left = 0, before = UINT64_MAX;
+	int rc = pool_disk_leave(vols->pool, disk_id, err);
+
+	if (rc < 0)
+		return rc;
+	for (uint32_t still = 0; (rc = pool_disk_remove(vols->pool, disk_id, &left, err)) == -EBUSY; still++) {
+		if (left < before)
+			still = 0;
+		before = left;
+		if (still == REMOVE_STALL_POLLS)
+			return err_set(err, -ENOSPC, "cannot remove disk %u: the other disks have no room for %llu segments' columns",
+				       disk_id, (unsigned long long)left);
+		fmutex_lock(&vols->lock);
+		(void)!each_lineage(vols, mend_on_home, &call);
+		fmutex_unlock(&vols->lock);
+		fiber_sleep_ns(REMOVE_POLL_NS);
+	}
+	return rc;
+}
+
+int volumes_scrub(struct volumes *vols)
+{
+	struct mend_call call = { 0 };
+	int rc;
+
+	fmutex_lock(&vols->lock);
+	rc = each_lineage(vols, scrub_on_home, &call);
+	fmutex_unlock(&vols->lock);
+	return rc;
+}
+
+int volumes_mend_info(struct volumes *vols, struct mend_info *info)
+{
+	struct mend_call call = { .info = info };
+	int rc;
+
+	*info = (struct mend_info){ 0 };
+	fmutex_lock(&vols->lock);
+	rc = each_lineage(vols, mend_info_on_home, &call);
+	fmutex_unlock(&vols->lock);
 	return rc;
 }

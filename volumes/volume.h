@@ -172,6 +172,20 @@ struct volume_watch {
 void volume_watch_add(struct volume *volume, struct volume_watch *watch);
 void volume_watch_del(struct volume_watch *watch);
 
+/* pool_disk_online, with all lineages told what they have lost there; they then mend it. */
+int volumes_disk_online(struct volumes *volumes, uint32_t disk_id, struct err *err);
+/* Removes a disk that is out: all its columns are made anew on other disks, then it leaves the pool. -EBUSY: it is in use;
+ * -ENOSPC: nothing moves any more, since no other disk has room. */
+int volumes_disk_remove(struct volumes *volumes, uint32_t disk_id, struct err *err);
+/* Verifies everything and mends what is wrong, in the background. */
+int volumes_scrub(struct volumes *volumes) __attribute__((warn_unused_result));
+
+struct mend_info {
+	bool running;
+	uint64_t blocks, mended, lost;   /* since the import: blocks verified, pieces put right, data blocks that cannot be had */
+};
+int volumes_mend_info(struct volumes *volumes, struct mend_info *info) __attribute__((warn_unused_result));
+
 /* Brings checkpoint and liveness up to date and frees dead segments now. */
 int volume_checkpoint(struct volumes *volumes, const char *name, struct err *err);
 

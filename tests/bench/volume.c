@@ -1,6 +1,9 @@
 /* How fast the engine is by itself: one reactor, a volume on a disk (default ram:4G), no guest and no socket.
  *
- *     bench/volume [DISK [SECONDS [VOLUME_BYTES]]]
+ *     bench/volume [DISK [SECONDS [VOLUME_BYTES [POLICY]]]]
+ *
+ * A policy of several disks takes ram: disks of that size, or the files DISK.0, DISK.1 ... In the end one of them goes
+ * offline, and reads have to do without it.
  *
  * Prints for 4 KiB random reads and writes at depths 1 and 32, and 128 KiB sequential ones, requests a second and CPU time a
  * request, and what was written to the disk per byte. */
@@ -22,6 +25,8 @@ struct bench {
 	const char *disk;
 	double seconds;
 	uint64_t volume_bytes;
+	struct policy policy;
+	struct pool *pool;
 	struct volumes *vols;
 	struct volume *vol;
 	struct fiber *waiting;
@@ -96,7 +101,7 @@ static void run(struct bench *b, struct request *requests, uint32_t depth, const
 	volume_get_info(b->vols, "v", &after, NULL);
 	bytes = after.counters.data_bytes_written - before.counters.data_bytes_written +
 		after.counters.meta_bytes_written - before.counters.meta_bytes_written;
-	printf("%-22s depth %2u  %9.0f/s  %7.0f MB/s  %6.2f us CPU  %5.2f written per byte\n", name, depth,
+	printf("%-25s depth %2u  %9.0f/s  %7.0f MB/s  %6.2f us CPU  %5.2f written per byte\n", name, depth,
 	       (double)b->done * 1e9 / (double)ns, (double)(b->done * b->len_bytes) * 1e3 / (double)ns,
 	       (double)cpu_ns / 1e3 / (double)b->done, (double)bytes / (double)(b->done * b->len_bytes));
 }
@@ -113,22 +118,44 @@ static void run_all(struct bench *b, struct request *requests)
 	b->op = VIO_WRITE, run(b, requests, 32, "4k random write");
 	b->op = VIO_READ, run(b, requests, 1, "4k random read");
 	b->op = VIO_READ, run(b, requests, 32, "4k random read");
+	if (b->policy.m == 0)
+		return;
+	if (pool_disk_offline(b->pool, 0, NULL) < 0)
+		exit(1);
+	b->op = VIO_READ, run(b, requests, 32, "4k random read, degraded");
+	b->len_bytes = 128 << 10;
+	b->sequential = true;
+	b->op = VIO_READ, run(b, requests, 32, "128k read, degraded");
+}
+
+static int open_disks(struct bench *b, struct disk **disks, uint32_t count, struct err *err)
+{
+	struct disk_open_opts opts = { .create_bytes = 8ull << 30 };
+	int rc = 0;
+
+	for (uint32_t i = 0; i < count && rc == 0; i++) {
+		char uri[512];
+		bool one = count == 1 || strncmp(b->disk, "ram:", 4) == 0;
+
+		snprintf(uri, sizeof(uri), one ? "%s" : "%s.%u", b->disk, i);
+		rc = disk_open(uri, &opts, &disks[i], err);
+	}
+	return rc;
 }
 
 static int setup(struct bench *b, struct loop **loops, struct err *err)
 {
-	struct disk_open_opts disk_opts = { .create_bytes = 8ull << 30 };
 	struct pool_create_opts pool_opts = { .name = "bench", .force = true };
 	struct volumes_opts opts = { .loops = loops, .loop_count = 1 };
-	struct volume_create_opts vol_opts = { .name = "v", .size_bytes = b->volume_bytes };
-	struct disk *disk;
-	struct pool *pool;
-	int rc = disk_open(b->disk, &disk_opts, &disk, err);
+	struct volume_create_opts vol_opts = { .name = "v", .size_bytes = b->volume_bytes, .policy = b->policy };
+	struct disk *disks[SEGMENT_COLS_MAX];
+	uint32_t count = b->policy.k + b->policy.m;
+	int rc = open_disks(b, disks, count, err);
 
 	if (rc == 0)
-		rc = pool_create(&pool_opts, &disk, 1, &pool, err);
+		rc = pool_create(&pool_opts, disks, count, &b->pool, err);
 	if (rc == 0)
-		rc = volumes_open(pool, &opts, &b->vols, err);
+		rc = volumes_open(b->pool, &opts, &b->vols, err);
 	if (rc == 0)
 		rc = volume_create(b->vols, &vol_opts, err);
 	return rc < 0 ? rc : volume_open(b->vols, "v", &b->vol, err);
@@ -161,10 +188,12 @@ static void bench_fiber(void *arg)
 int main(int argc, char **argv)
 {
 	struct bench b = { .disk = argc > 1 ? argv[1] : "ram:4G", .seconds = argc > 2 ? atof(argv[2]) : 1,
-			   .volume_bytes = 1 << 30 };
+			   .volume_bytes = 1 << 30, .policy = { 1, 0 } };
 	struct err err = { "" };
 
 	if (argc > 3 && size_parse(argv[3], &b.volume_bytes) < 0)
+		return 2;
+	if (argc > 4 && !policy_from_text(argv[4], &b.policy))
 		return 2;
 	if (reactor_create(0, -1, &b.reactor, &err) < 0 ||
 	    fiber_start(reactor_loop(b.reactor), bench_fiber, &b) < 0) {

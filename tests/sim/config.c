@@ -18,16 +18,35 @@ static bool chance(struct rng *rng, uint32_t per_mille)
 	return rng_per_mille(rng, per_mille);
 }
 
+static void draw_policy(struct sim_config *c, struct rng *rng)
+{
+	static const struct policy choice[] = { { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 2 }, { 2, 1 },
+						{ 2, 1 }, { 3, 1 }, { 2, 2 }, { 4, 2 } };
+
+	c->policy = (struct policy){ 1, 0 };
+	if (c->fills || chance(rng, 400))
+		return;
+	c->policy = choice[rng_below(rng, sizeof(choice) / sizeof(choice[0]))];
+	c->mixed = chance(rng, 150);
+}
+
 static void draw_disks(struct sim_config *c, struct rng *rng)
 {
 	static const uint32_t zone_mib[] = { 2, 2, 2, 2, 4, 8 };
 
+	uint32_t cols = c->policy.k + c->policy.m, zones_min;
+
 	c->zone_bytes = c->fills ? ZONE_BYTES_MIN : zone_mib[rng_below(rng, 6)] << 20;
 	c->disks = (uint32_t)rng_range(rng, 1, 4);
-	c->disks_max = c->disks + (uint32_t)rng_below(rng, SIM_DISKS_MAX - 4 + 1);
+	if (c->disks < cols)
+		c->disks = cols;
+	c->disks_max = c->disks + (uint32_t)rng_below(rng, 3);
+	if (c->disks_max > SIM_DISKS_MAX)
+		c->disks_max = SIM_DISKS_MAX;
+	zones_min = ZONES_MIN / (cols > 1 ? 1 : c->disks);
 	for (uint32_t i = 0; i < SIM_DISKS_MAX; i++) {
 		uint64_t zones = c->fills ? rng_range(rng, FILLS_ZONES_MIN, 60)
-					  : rng_log_range(rng, ZONES_MIN / c->disks, 200);
+					  : rng_log_range(rng, zones_min, 200);
 
 		c->disk[i] = (struct sim_disk_opts){
 			.size_bytes = 4 * MIB + zones * c->zone_bytes + rng_below(rng, 64) * 4096,
@@ -165,6 +184,25 @@ static void draw_fault(struct sim_config *c, struct rng *rng)
 	}
 }
 
+/* Whatever one disk can do wrong, several at once. */
+static void draw_bad_disk(struct sim_config *c, struct rng *rng)
+{
+	struct sim_disk_opts *disk;
+
+	c->any_fault = c->within = true;
+	c->bad_disk = (uint32_t)rng_below(rng, c->disks);
+	disk = &c->disk[c->bad_disk];
+	c->absent_per_mille = chance(rng, 500) ? 300 : 0;
+	c->dead_per_mille = chance(rng, 300) ? 200 : 0;
+	for (uint32_t i = 0; i < 1 + rng_below(rng, 2); i++) {
+		enum sim_fault fault = (enum sim_fault)rng_below(rng, FAULT_COUNT);
+
+		disk->fault_per_mille[fault] = fault == FAULT_LYING_FLUSH ? 1000 : (uint32_t)rng_log_range(rng, 2, 100);
+		if (fault == FAULT_BIT_ROT)
+			c->rot_per_mille = disk->fault_per_mille[fault] * 5;
+	}
+}
+
 void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 {
 	struct rng rng;
@@ -172,6 +210,7 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 	rng_seed(&rng, seed, 0);
 	*config = (struct sim_config){ .seed = seed, .loops = (uint32_t)rng_range(&rng, 1, SIM_LOOPS_MAX) };
 	config->fills = chance(&rng, 10);
+	draw_policy(config, &rng);
 	draw_disks(config, &rng);
 	draw_volumes(config, &rng);
 	draw_load(config, &rng);
@@ -183,7 +222,9 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 	draw_forks(config);
 	config->fail_memory = chance(&rng, 100);
 	config->fail_recovery = chance(&rng, 300);
-	if (!config->fills && chance(&rng, 350))
+	if (config->policy.m > 0 && !config->mixed && chance(&rng, 500))
+		draw_bad_disk(config, &rng);
+	else if (!config->fills && chance(&rng, 350))
 		draw_fault(config, &rng);
 	if (ops > 0)
 		config->ops = ops;
@@ -191,10 +232,12 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 
 void config_print(const struct sim_config *c)
 {
-	printf("seed %llu: %u loops, %u disks of up to %u, zones of %u MiB, %u volumes of %llu sectors%s, cache %llu, "
+	char policy[POLICY_TEXT_BYTES];
+
+	printf("seed %llu: %s%s, %u loops, %u disks of up to %u, zones of %u MiB, %u volumes of %llu sectors%s, cache %llu, "
 	       "overlay %llu, "
 	       "checkpoint every %llu bytes\n",
-	       (unsigned long long)c->seed, c->loops, c->disks, c->disks_max, c->zone_bytes >> 20, c->volumes,
+	       (unsigned long long)c->seed, policy_to_text(c->policy, policy), c->mixed ? " and plain" : "", c->loops, c->disks, c->disks_max, c->zone_bytes >> 20, c->volumes,
 	       (unsigned long long)c->window_sectors, c->huge ? " far apart" : "",
 	       (unsigned long long)c->map_cache_bytes, (unsigned long long)c->overlay_entries_max,
 	       (unsigned long long)c->checkpoint_log_bytes);
@@ -215,6 +258,8 @@ void config_print(const struct sim_config *c)
 			if (c->disk[i].fault_per_mille[f])
 				printf(", %s %u/1000", sim_fault_name(f), c->disk[i].fault_per_mille[f]);
 		}
+		if (c->within && i == c->bad_disk)
+			printf(", bad: absent %u/1000, dead %u/1000", c->absent_per_mille, c->dead_per_mille);
 		if (c->disk[i].slow_factor > 1)
 			printf(", slow %u", c->disk[i].slow_factor);
 		putchar('\n');

@@ -2,6 +2,7 @@
 #ifndef TESTS_SIM_CONFIG_H
 #define TESTS_SIM_CONFIG_H
 
+#include "pool/pool.h"
 #include "tests/sim/sim_disk.h"
 
 #define SIM_VOLUMES_MAX 8
@@ -21,6 +22,8 @@ struct sim_config {
 	uint32_t zone_bytes;
 	uint64_t map_cache_bytes, overlay_entries_max, checkpoint_log_bytes;
 
+	struct policy policy;    /* of volumes; with `mixed` some are plain */
+	bool mixed;
 	uint32_t volumes;        /* at first */
 	uint32_t volumes_max;    /* with those that are made later */
 	uint32_t snapshots_max;  /* at a time; 0: no forks at all */
@@ -48,6 +51,10 @@ struct sim_config {
 	bool lasting;           /* a fault that lasts may happen */
 	uint32_t rot_per_mille; /* of manager's turns */
 	bool any_fault;
+	bool within;               /* all faults befall one disk, and every volume can do without it: nothing is forgiven */
+	uint32_t bad_disk;
+	uint32_t absent_per_mille; /* of openings: the bad disk is not there */
+	uint32_t dead_per_mille;   /* of manager's turns: it answers nothing any more, in this life */
 };
 
 /* ops: 0, or how many in the place of the seed's choice. */

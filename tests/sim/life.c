@@ -44,6 +44,8 @@ void world_mark_faults(struct world *w)
 
 bool world_note_damage(struct world *w)
 {
+	if (w->config.within)
+		return;
 	if (all_faults(w, FAULT_MISDIRECTED_WRITE) || all_faults(w, FAULT_PHANTOM_WRITE) ||
 	    all_faults(w, FAULT_BIT_ROT))
 		w->damaged = true;
@@ -64,7 +66,7 @@ bool world_excuses(struct world *w, int error, uint64_t since)
 	(void)world_note_damage(w);
 	if ((w->memory_failed || sim_mem_has_failed()) && (error == -ENOMEM || error == -EIO))
 		return true;
-	if (error != -EIO && !w->damaged)
+	if (w->config.within || (error != -EIO && !w->damaged))
 		return false;
 	/* After a write that failed the log is closed until the next opening. */
 	if (w->damaged || world_faults(w, FAULT_WRITE_EIO) || world_faults(w, FAULT_FLUSH_EIO))
@@ -74,9 +76,9 @@ bool world_excuses(struct world *w, int error, uint64_t since)
 
 enum model_after world_after_kill(const struct world *w, enum model_after good)
 {
-	if (world_faults(w, FAULT_FLUSH_EIO))
+	if (world_faults(w, FAULT_FLUSH_EIO) && !w->config.within)
 		return AFTER_LOSS;
-	if (world_faults(w, FAULT_WRITE_EIO) || w->memory_failed)
+	if ((world_faults(w, FAULT_WRITE_EIO) && !w->config.within) || w->memory_failed)
 		return AFTER_KILL;
 	return good;
 }
@@ -101,17 +103,30 @@ static int open_disks(struct world *w, struct disk **disks, uint32_t count)
 	return 0;
 }
 
-static int import_pool(struct world *w, uint32_t count, struct err *err)
+static int import_some(struct world *w, uint32_t count, bool without_bad, struct err *err)
 {
 	struct disk *disks[SIM_DISKS_MAX];
 	int rc = open_disks(w, disks, count);
 
 	if (rc < 0)
 		return err_set(err, rc, "no memory for disks");
+	if (without_bad) {
+		disk_close(disks[w->config.bad_disk]);
+		disks[w->config.bad_disk] = disks[--count];
+	}
 	rc = pool_import(disks, count, &w->pool, err);
 	if (rc < 0)
 		close_disks(disks, count);
 	return rc;
+}
+
+/* Without the bad disk if it is absent, or if it spoils the import: it may have no label any more. */
+static int import_pool(struct world *w, uint32_t count, struct err *err)
+{
+	bool may_miss = w->config.within && count > 1 && w->volumes > 0 && w->pending.op != MANAGE_ADD_DISK;
+	int rc = import_some(w, count, may_miss && w->absent, err);
+
+	return rc < 0 && rc != -ENOMEM && may_miss && !w->absent ? import_some(w, count, true, err) : rc;
 }
 
 static int create_pool(struct world *w, struct err *err)
@@ -130,15 +145,18 @@ static int create_pool(struct world *w, struct err *err)
 	return rc;
 }
 
-/* An interrupted add of a disk: the pool is whole with the new one, or without it. */
+/* An interrupted add of a disk: the pool has the new one, perhaps as a missing one, or refuses it. */
 static int import_either(struct world *w, struct err *err)
 {
-	int rc = import_pool(w, w->disks, err);
+	int rc = w->pending.op == MANAGE_ADD_DISK ? import_pool(w, w->disks + 1, err) : -EINVAL;
+	struct pool_info info;
 
-	if (rc == 0 || w->pending.op != MANAGE_ADD_DISK)
+	if (rc < 0)
+		rc = import_pool(w, w->disks, err);
+	if (rc < 0 || w->probe)
 		return rc;
-	rc = import_pool(w, w->disks + 1, err);
-	if (rc == 0 && !w->probe) {
+	pool_get_info(w->pool, &info);
+	if (w->pending.op == MANAGE_ADD_DISK && info.disk_count == w->disks + 1) {
 		w->disks++;
 		w->pending = (struct pending){ 0 };
 	}
@@ -231,6 +249,8 @@ static int open_once(struct world *w, struct err *err)
 static void arm_troubles(struct world *w, uint32_t attempt)
 {
 	w->memory_failed = false;
+	w->disk[w->config.bad_disk].dead = false;
+	w->absent = attempt == 0 && rng_per_mille(&w->rng, w->config.absent_per_mille);
 	world_mark_faults(w);
 	world_set_faults(w, attempt == 0 && w->config.fail_recovery);
 	if (attempt == 0 && w->config.fail_memory && rng_per_mille(&w->rng, 500))
@@ -245,13 +265,19 @@ static bool disarm_troubles(struct world *w, uint64_t since)
 	world_set_faults(w, false);
 	w->memory_failed |= trouble;
 	w->counts->memory_failures += trouble;
-	if (world_faults(w, FAULT_MISDIRECTED_READ) && fault_since(w, since))
+	if (world_faults(w, FAULT_MISDIRECTED_READ) && fault_since(w, since) && !w->config.within)
 		w->damaged = true;
 	/* What a killed engine had written but not flushed may have gone with a cache. */
-	if (world_faults(w, FAULT_FLUSH_EIO) && w->after == AFTER_KILL)
+	if (world_faults(w, FAULT_FLUSH_EIO) && w->after == AFTER_KILL && !w->config.within)
 		w->after = AFTER_LOSS;
 	(void)world_note_damage(w);
 	return trouble || fault_since(w, since);
+}
+
+/* Several disks may have failed one after the other: then the pool rightly says so. */
+static bool beyond_redundancy(const struct world *w)
+{
+	return w->config.policy.m > 0 && w->config.any_fault && !w->config.within;
 }
 
 bool life_open(struct world *w)
@@ -272,7 +298,7 @@ bool life_open(struct world *w)
 		/* In a probe nothing makes a pool that was never finished. */
 		if (w->probe && !w->pool_exists && !trouble)
 			return false;
-		if (!trouble && !w->damaged) {
+		if (!trouble && !w->damaged && !beyond_redundancy(w)) {
 			sim_fail("the pool cannot be opened: error %d, %s", rc == 1 ? EIO : -rc, err.msg);
 			return false;
 		}

@@ -216,6 +216,15 @@ bool manage_end(struct world *w, int rc, uint64_t since, const struct err *err)
 	return false;
 }
 
+/* For a new volume of the policy: then there is none. */
+static bool too_few_disks(const struct world *w)
+{
+	struct pool_info info;
+
+	pool_get_info(w->pool, &info);
+	return info.disks_in_use < (uint32_t)w->config.policy.k + w->config.policy.m;
+}
+
 bool manage_create(struct world *w)
 {
 	struct sim_volume *sv;
@@ -223,12 +232,15 @@ bool manage_create(struct world *w)
 	struct err err = { "" };
 	uint64_t since;
 
-	if (w->volumes >= w->config.volumes_max)
+	if (w->volumes >= w->config.volumes_max || too_few_disks(w))
 		return true;
 	sv = sim_volume_new(w);
 	w->pending.made[0] = sv;
 	w->pending.made_count = 1;
-	opts = (struct volume_create_opts){ .name = sv->name, .size_bytes = sv->model->size_sectors * SECTOR_BYTES };
+	opts = (struct volume_create_opts){ .name = sv->name, .size_bytes = sv->model->size_sectors * SECTOR_BYTES,
+					    .policy = w->config.policy };
+	if (w->config.mixed && rng_per_mille(&w->rng, 500))
+		opts.policy = (struct policy){ 1, 0 };
 	since = manage_begin(w, MANAGE_CREATE, sv, sv->model->size_sectors);
 	if (!manage_end(w, volume_create(w->vols, &opts, &err), since, &err))
 		return false;
@@ -427,6 +439,25 @@ static void reimport(struct world *w)
 		manage_start_client(w, w->volume[i]);
 }
 
+/* Nobody may notice. The pool may say that it cannot do without the disk, or that it is not there. */
+static void disk_life(struct world *w)
+{
+	struct err err = { "" };
+	int rc = 0;
+
+	if (!w->config.within)
+		return;
+	w->counts->manages++;
+	switch (rng_below(&w->rng, 3)) {
+	case 0: rc = pool_disk_offline(w->pool, w->config.bad_disk, &err); break;
+	case 1: rc = volumes_disk_online(w->vols, w->config.bad_disk, &err); break;
+	default: rc = volumes_scrub(w->vols);
+	}
+	trace(TRACE_MANAGE, MANAGE_DISK_LIFE, w->config.bad_disk, (uint64_t)-rc, 0);
+	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV)
+		sim_fail("disk life: error %d, %s", -rc, err.msg);
+}
+
 /* ---- choice ---- */
 
 static void rot_some_disk(struct world *w)
@@ -434,8 +465,10 @@ static void rot_some_disk(struct world *w)
 	for (uint32_t i = 0; i < w->disks; i++) {
 		if (w->config.rot_per_mille && w->config.disk[i].fault_per_mille[FAULT_BIT_ROT] &&
 		    rng_per_mille(&w->rng, w->config.rot_per_mille) && sim_disk_rot(&w->disk[i]))
-			w->damaged = true;
+			w->damaged = !w->config.within;
 	}
+	if (rng_per_mille(&w->rng, w->config.dead_per_mille))
+		w->disk[w->config.bad_disk].dead = true;
 }
 
 static void look_at_disks(struct world *w)
@@ -474,7 +507,7 @@ static void operate(struct world *w)
 	static const enum manage_op choice[] = {
 		MANAGE_CREATE,   MANAGE_DELETE,     MANAGE_RENAME,     MANAGE_RESIZE,     MANAGE_RESIZE,
 		MANAGE_ADD_DISK, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_LOOK,
-		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,
+		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,   MANAGE_DISK_LIFE,
 	};
 	enum manage_op op = choice[rng_below(&w->rng, sizeof(choice) / sizeof(choice[0]))];
 	struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
@@ -508,6 +541,7 @@ static void operate(struct world *w)
 	case MANAGE_LOOK: look(w); break;
 	case MANAGE_REOPEN: reopen(w, sv); break;
 	case MANAGE_REIMPORT: reimport(w); break;
+	case MANAGE_DISK_LIFE: disk_life(w); break;
 	default: nonsense(w, sv);
 	}
 }

@@ -175,7 +175,7 @@ static int do_read(struct sim_io *sio)
 {
 	bool elsewhere = sio->fault == FAULT_MISDIRECTED_READ;
 
-	if (sio->fault == FAULT_READ_EIO)
+	if (sio->fault == FAULT_READ_EIO || sio->disk->dead)
 		return -EIO;
 	read_pages(sio->disk, sio->io, elsewhere ? other_place(sio->disk, sio->io) : sio->io->off_bytes);
 	return 0;
@@ -188,6 +188,10 @@ static int do_write(struct sim_io *sio)
 	enum fate fate = sio->fault == FAULT_WRITE_EIO ? (enum fate)rng_below(rng, 3) : FATE_KEPT;
 
 	sio->record = NULL;
+	if (sio->disk->dead) {
+		record_unref(record);
+		return -EIO;
+	}
 	if (sio->fault == FAULT_PHANTOM_WRITE || fate == FATE_LOST) {
 		record_unref(record);
 		return fate == FATE_LOST ? -EIO : 0;
@@ -220,6 +224,8 @@ static int do_flush(struct sim_io *sio)
 {
 	struct sim_disk *disk = sio->disk;
 
+	if (disk->dead)
+		return -EIO;
 	if (sio->fault == FAULT_FLUSH_EIO) {
 		if (rng_per_mille(&disk->rng, 500))
 			lose_cache(disk);

@@ -64,6 +64,7 @@ struct sim_disk {
 	struct list cache;   /* write_record: done, not durable */
 	struct list pending; /* sim_io in flight */
 	bool faults_on;
+	bool dead;                    /* all I/O fails */
 	bool attached;                /* the engine has it open */
 	uint64_t faults[FAULT_COUNT]; /* injected */
 	uint64_t last_fault;          /* tick */

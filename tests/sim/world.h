@@ -55,6 +55,7 @@ enum manage_op {
 	MANAGE_LOOK,
 	MANAGE_REOPEN,
 	MANAGE_REIMPORT,
+	MANAGE_DISK_LIFE, /* the bad disk goes offline or online; or a scrub */
 	MANAGE_NONSENSE, /* requests that must be refused */
 };
 
@@ -109,6 +110,7 @@ struct world {
 	/* of this life */
 	uint32_t life;
 	bool probe;
+	bool absent;         /* the bad disk is not there */
 	bool life_done;
 	bool life_worked;    /* it got as far as its work */
 	bool memory_failed;  /* an allocation was made to fail */

@@ -402,9 +402,9 @@ TEST_ON(2, failed_grant_leaves_the_zones_free)
 	struct pool_info info;
 
 	create(2);
-	assert_int_equal(segment_grant(pool, 1, 1, STREAM_META, (struct policy){ 2, 1 }, GRANT_DATA, UINT32_MAX,
+	assert_int_equal(segment_grant(pool, 1, 1, STREAM_META, (struct policy){ 3, 1 }, GRANT_DATA, UINT32_MAX,
 				       &segment),
-			 -ENOSPC);
+			 -EIO);
 	pool_get_info(pool, &info);
 	assert_int_equal(info.zones_free, info.zones);
 	assert_int_equal(segments_of(1), 0);
@@ -661,7 +661,7 @@ static void import_with(enum catalog_kind kind, uint64_t id, const void *data, u
 
 	media_clone(&image, &media);
 	assert_int_equal(try_import(&image, image.count, &err), 0);
-	catalog_on_change(pool->catalog, NULL, NULL);
+	catalog_set_hooks(pool->catalog, NULL, NULL, NULL);
 	cat_txn_init(&txn);
 	cat_put(&txn, kind, id, data, len);
 	assert_int_equal(catalog_commit(pool->catalog, &txn), 0);
@@ -700,8 +700,14 @@ TEST_ON(2, segments_that_lie_are_refused)
 	p.cols[0].zone = le32_of(7000000);
 	import_with_segment(p, 32, "claims zone 7000000 of disk 0, which does not exist");
 	p = good;
-	p.cols[0].disk_id = le32_of(UINT32_MAX);
+	p.cols[0].disk_id = le32_of(UINT32_MAX - 1);
 	import_with_segment(p, 32, "does not exist");
+	p = good;
+	p.cols[0] = (struct segment_col){ le32_of(DISK_NONE), le32_of(UINT32_MAX) };
+	import_with_segment(p, 32, "makes no sense");
+	p = good;
+	p.lost = le32_of(2);
+	import_with_segment(p, 32, "makes no sense");
 	p = good;
 	p.cols[0].disk_id = le32_of(256);
 	import_with_segment(p, 32, "does not exist");
@@ -726,7 +732,7 @@ TEST_ON(2, segments_that_lie_are_refused)
 	p.stream = STREAM_COUNT;
 	import_with_segment(p, 32, "makes no sense");
 	p = good;
-	p.zero[4] = 1;
+	p.zero = 1;
 	import_with_segment(p, 32, "makes no sense");
 	import_with_segment(good, 31, "makes no sense");
 	import_with_segment(good, 33, "makes no sense");
@@ -746,16 +752,16 @@ TEST_ON(2, disk_entries_that_lie_are_refused)
 	pool_close(pool);
 	p = good;
 	p.uuid[2] ^= 1;
-	import_with(CAT_DISK, 1, &p, 32, "is not the disk 1 that the pool knows");
+	import_with(CAT_DISK, 1, &p, sizeof(p), "is not the disk 1 that the pool knows");
 	p = good;
 	p.zone_count = le32_of(1);
-	import_with(CAT_DISK, 1, &p, 32, "is not the disk 1 that the pool knows");
+	import_with(CAT_DISK, 1, &p, sizeof(p), "is not the disk 1 that the pool knows");
 	p = good;
-	p.state = le32_of(1);
-	import_with(CAT_DISK, 1, &p, 32, "makes no sense");
-	import_with(CAT_DISK, 256, &good, 32, "makes no sense");
-	import_with(CAT_DISK, 1ull << 53, &good, 32, "makes no sense");
-	import_with(CAT_DISK, 1, &good, 31, "makes no sense");
+	p.state = le32_of(DISK_STATES);
+	import_with(CAT_DISK, 1, &p, sizeof(p), "makes no sense");
+	import_with(CAT_DISK, 256, &good, sizeof(good), "makes no sense");
+	import_with(CAT_DISK, 1ull << 53, &good, sizeof(good), "makes no sense");
+	import_with(CAT_DISK, 1, &good, sizeof(good) - 1, "makes no sense");
 }
 
 /* --- crashes ------------------------------------------------------------------------------------------------------------------ */

@@ -342,9 +342,146 @@ TEST_ON(8, error_of_a_column_names_the_disk)
 
 		for (uint32_t c = 0; c < policies[p].k + policies[p].m; c++) {
 			check_failed_disk(&segment, c, DISK_WRITE, -ENXIO);
-			check_failed_disk(&segment, c, DISK_READ, c < policies[p].k ? -ENXIO : 0);
+			check_failed_disk(&segment, c, DISK_READ, policies[p].m ? 0 : -ENXIO);
 		}
 	}
+	pool_close(pool);
+}
+
+/* --- reading around what is wrong, and mending it -------------------------------------------------------------------------- */
+
+static void damage_cell(const struct segment *segment, uint32_t col, uint32_t row)
+{
+	struct zone_addr at = segment->cols[col];
+	uint64_t off = pool->disks[at.disk_id]->label.zones_off + (uint64_t)at.zone * ZONE_BYTES +
+		       (uint64_t)row * BLOCK_BYTES;
+	uint8_t garbage[512];
+
+	memset(garbage, 0xa5, sizeof(garbage));
+	medium_write(&media.medium[at.disk_id], off + 512 * rnd(8), garbage, sizeof(garbage));
+}
+
+/* Columns differ in what is said of them; any m may be gone at once. */
+static void fail_some_columns(const struct segment *segment, bool failed)
+{
+	for (uint32_t i = 0; i < segment->policy.m; i++) {
+		struct pool_disk *pd = pool->disks[segment->cols[(i * 3 + 1) % (segment->policy.k + segment->policy.m)].disk_id];
+
+		atomic_store(&pd->failed, failed);
+		media.medium[segment->cols[(i * 3 + 1) % (segment->policy.k + segment->policy.m)].disk_id].fault =
+		    failed ? fault_data : NULL;
+	}
+}
+
+static const struct policy redundant[] = { { 1, 1 }, { 1, 2 }, { 2, 1 }, { 3, 2 }, { 4, 2 }, { 5, 3 } };
+
+TEST_ON(8, reads_do_without_any_m_disks)
+{
+	open_pool(8);
+	broken_op = DISK_READ;
+	for (size_t p = 0; p < sizeof(redundant) / sizeof(redundant[0]); p++) {
+		struct segment segment = grant(redundant[p]);
+		uint32_t blocks = redundant[p].k * 40;
+
+		assert_int_equal(segment_write(pool, &segment, 0, blocks, out), 0);
+		fail_some_columns(&segment, true);
+		check_reads(&segment, blocks, 0);
+		check_reads(&segment, blocks, 9);
+		assert_int_equal(segment_write(pool, &segment, 0, blocks, out), -EIO);
+		fail_some_columns(&segment, false);
+		check_reads(&segment, blocks, 0);
+	}
+	pool_close(pool);
+}
+
+static bool is_block(void *arg, const void *block)
+{
+	return memcmp(block, arg, BLOCK_BYTES) == 0;
+}
+
+static void check_healed(const struct segment *segment, uint32_t index)
+{
+	uint32_t k = segment->policy.k, row = index / k;
+	uint8_t cell[BLOCK_BYTES];
+
+	for (uint32_t c = 0; c < (k == 1 ? 1u + segment->policy.m : 1u); c++) {
+		read_cell(segment, k == 1 ? c : index % k, row, cell);
+		assert_memory_equal(cell, out + (size_t)index * BLOCK_BYTES, BLOCK_BYTES);
+	}
+}
+
+TEST_ON(8, checked_read_finds_and_heals_the_block_with_any_m_cells_wrong)
+{
+	open_pool(8);
+	for (size_t p = 0; p < sizeof(redundant) / sizeof(redundant[0]); p++) {
+		struct segment segment = grant(redundant[p]);
+		uint32_t k = redundant[p].k, m = redundant[p].m;
+
+		assert_int_equal(segment_write(pool, &segment, 0, k * 40, out), 0);
+		for (uint32_t row = 0; row < 40; row++) {
+			uint32_t first = rnd(k + m), index = row * k + rnd(k);
+
+			for (uint32_t i = 0; i < m; i++)
+				damage_cell(&segment, (first + i) % (k + m), row);
+			assert_int_equal(segment_read_checked(pool, &segment, index, is_block,
+							      out + (size_t)index * BLOCK_BYTES, in),
+					 0);
+			assert_memory_equal(in, out + (size_t)index * BLOCK_BYTES, BLOCK_BYTES);
+			check_healed(&segment, index);
+		}
+	}
+	pool_close(pool);
+}
+
+TEST_ON(8, checked_read_beyond_redundancy_gives_and_writes_nothing)
+{
+	struct segment segment;
+	uint64_t writes = 0;
+
+	open_pool(8);
+	segment = grant((struct policy){ 3, 2 });
+	assert_int_equal(segment_write(pool, &segment, 0, 3, out), 0);
+	for (uint32_t c = 0; c < 3; c++)
+		damage_cell(&segment, c, 0);
+	for (uint32_t i = 0; i < 8; i++)
+		writes += media.medium[i].writes;
+	assert_int_equal(segment_read_checked(pool, &segment, 1, is_block, out + BLOCK_BYTES, in), -EBADMSG);
+	for (uint32_t i = 0; i < 8; i++)
+		writes -= media.medium[i].writes;
+	assert_int_equal(writes, 0);
+	pool_close(pool);
+}
+
+TEST_ON(8, mend_writes_the_columns_that_differ_and_no_others)
+{
+	open_pool(8);
+	for (size_t p = 0; p < sizeof(redundant) / sizeof(redundant[0]); p++) {
+		struct segment segment = grant(redundant[p]);
+		uint32_t k = redundant[p].k, cols = k + redundant[p].m;
+
+		assert_int_equal(segment_write(pool, &segment, 0, k * 4, out), 0);
+		assert_int_equal(segment_mend(pool, &segment, 0, k * 4, out), 0);
+		damage_cell(&segment, cols - 1, 2);
+		assert_int_equal(segment_mend(pool, &segment, 0, k * 4, out), 1);
+		for (uint32_t c = 0; c < cols; c++)
+			damage_cell(&segment, c, 3);
+		assert_int_equal(segment_mend(pool, &segment, 0, k * 4, out), cols);
+		for (uint32_t row = 0; row < 4; row++)
+			check_row_from_any_columns(&segment, row, out + (size_t)row * k * BLOCK_BYTES);
+	}
+	pool_close(pool);
+}
+
+TEST_ON(2, segment_granted_with_too_few_disks_is_written_and_read_without_its_last_columns)
+{
+	struct segment segment;
+
+	open_pool(2);
+	segment = grant((struct policy){ 2, 1 });
+	assert_int_equal(segment.cols[2].disk_id, DISK_NONE);
+	assert_int_equal(run_io(DISK_WRITE, &segment, 0, 40, out, 7, NULL), 0);
+	check_reads(&segment, 40, 7);
+	free_segment(&segment);
 	pool_close(pool);
 }
 
@@ -369,6 +506,11 @@ int main(void)
 		cmocka_unit_test(plain_segments_and_mirror_reads_allocate_nothing),
 		cmocka_unit_test(no_memory_is_answered_later_not_within_submit),
 		cmocka_unit_test(error_of_a_column_names_the_disk),
+		cmocka_unit_test(reads_do_without_any_m_disks),
+		cmocka_unit_test(checked_read_finds_and_heals_the_block_with_any_m_cells_wrong),
+		cmocka_unit_test(checked_read_beyond_redundancy_gives_and_writes_nothing),
+		cmocka_unit_test(mend_writes_the_columns_that_differ_and_no_others),
+		cmocka_unit_test(segment_granted_with_too_few_disks_is_written_and_read_without_its_last_columns),
 		cmocka_unit_test(failed_flush_is_never_followed_by_a_good_one),
 	};
 

@@ -18,7 +18,7 @@ static void add(uint32_t disk_id, uint32_t count)
 
 static int take(uint32_t cols, enum grant_class class, struct zone_addr *out)
 {
-	return zones_take(&zones, cols, class, UINT32_MAX, out);
+	return zones_take(&zones, (struct policy){ 1, (uint8_t)(cols - 1) }, class, UINT32_MAX, out);
 }
 
 static int setup(void **state)
@@ -93,11 +93,11 @@ static void avoided_disk_is_used_only_without_another_choice(void **state)
 
 	add(0, 100);
 	add(1, 20);
-	while (zones_take(&zones, 1, GRANT_DATA, 0, at) == 0 && at[0].disk_id == 1)
+	while (zones_take(&zones, (struct policy){ 1, 0 }, GRANT_DATA, 0, at) == 0 && at[0].disk_id == 1)
 		;
 	assert_int_equal(at[0].disk_id, 0);
 	assert_int_equal(zones.disks[1].free, zones.disks[1].reserve);
-	assert_int_equal(zones_take(&zones, 2, GRANT_RESERVE, 0, at), 0);
+	assert_int_equal(zones_take(&zones, (struct policy){ 1, 1 }, GRANT_RESERVE, 0, at), 0);
 	assert_int_equal(at[0].disk_id, 1);
 	assert_int_equal(at[1].disk_id, 0);
 }
@@ -155,8 +155,25 @@ static void too_few_disks_take_nothing(void **state)
 
 	add(0, 100);
 	add(1, 100);
-	assert_int_equal(take(3, GRANT_RESERVE, at), -ENOSPC);
+	assert_int_equal(zones_take(&zones, (struct policy){ 3, 1 }, GRANT_RESERVE, UINT32_MAX, at), -EIO);
 	assert_int_equal(zones.free, 200);
+}
+
+static void with_too_few_disks_in_use_the_last_columns_get_no_zone(void **state)
+{
+	struct zone_addr at[3];
+
+	for (uint32_t i = 0; i < 3; i++)
+		add(i, 100);
+	zones_set_in_use(&zones, 1, false);
+	assert_int_equal(zones.free, 200);
+	assert_int_equal(take(3, GRANT_RESERVE, at), 0);
+	assert_true(at[0].disk_id != 1 && at[1].disk_id != 1);
+	assert_int_equal(at[2].disk_id, DISK_NONE);
+	zones_set_in_use(&zones, 1, true);
+	assert_int_equal(zones.free, 298);
+	zones_give_back(&zones, at, 3);
+	assert_int_equal(zones.free, 300);
 }
 
 static void zone_is_taken_once(void **state)
@@ -248,6 +265,7 @@ int main(void)
 		zone_test(reserve_of_a_small_pool_is_at_most_a_quarter),
 		zone_test(pool_is_low_below_an_eighth_above_the_reserve),
 		zone_test(too_few_disks_take_nothing),
+		zone_test(with_too_few_disks_in_use_the_last_columns_get_no_zone),
 		zone_test(zone_is_taken_once),
 		zone_test(freed_zone_is_used_again_late),
 		zone_test(bitmaps_agree_with_an_array),

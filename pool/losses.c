@@ -1,0 +1,272 @@
+/* Disks that fail, and come back: flushes, and a pool that goes on without some of its disks.
+ *
+ * A disk fails by a write of the catalog or a flush that fails, by being missing or stale at import, or because somebody
+ * says so who got an error from it (pool_lose_disk). From then on `failed` keeps it from being trusted, written or granted.
+ * That is made durable by a checkpoint of the catalog on the other disks (pool_lost), before anything is acknowledged that
+ * the failed disk may lack. The pool goes on as long as no more disks are out than losses_max, the greatest m in use: so
+ * at least one disk has the newest catalog when as many are missing at an import.
+ *
+ * Coming back: in one transaction the disk is online, and all columns on it are lost until they are mended. Its catalog is
+ * then written anew. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "pool/pool_int.h"
+
+/* --- losing ------------------------------------------------------------------------------------------------------- */
+
+uint32_t pool_losses(const struct pool *pool)
+{
+	uint32_t losses = 0;
+
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		losses += pool->disks[id] && atomic_load(&pool->disks[id]->failed);
+	return losses;
+}
+
+int pool_lost(void *arg, struct cat_txn *txn)
+{
+	struct pool *pool = arg;
+
+	bool too_many = pool_losses(pool) > pool->losses_max;
+
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
+		struct pool_disk *pd = pool->disks[id];
+
+		if (!pd || !atomic_load(&pd->failed))
+			continue;
+		zones_set_in_use(&pool->zones, id, false);
+		if (pd->state == DISK_FAILED || pd->state == DISK_OFFLINE)
+			continue;
+		if (too_many)
+			return -EIO;
+		pool_put_disk_object(txn, &pd->label, pd->by_hand ? DISK_OFFLINE : DISK_FAILED, &pool->catalog->newest);
+	}
+	return 0;
+}
+
+struct disk_call {
+	struct pool *pool;
+	uint32_t disk_id;
+};
+
+static int lose_home(void *arg)
+{
+	const struct disk_call *call = arg;
+	struct pool *pool = call->pool;
+	struct pool_disk *pd = pool->disks[call->disk_id];
+	uint64_t without;
+
+	if (!atomic_load(&pd->failed)) {
+		if (pool_losses(pool) >= pool->losses_max || !segments_whole_without(pool, call->disk_id, &without))
+			return -EIO;
+		atomic_store(&pd->failed, true);
+	}
+	return catalog_settle_losses(pool->catalog);
+}
+
+int pool_lose_disk(struct pool *pool, uint32_t disk_id)
+{
+	struct disk_call call = { pool, disk_id };
+
+	return fiber_call_on(pool->loop, lose_home, &call) ? -EIO : 0;
+}
+
+/* --- flushing ----------------------------------------------------------------------------------------------------- */
+
+#define FLUSHES_AT_ONCE 16u
+
+struct flushing {
+	uint32_t count, pending;
+	struct fiber *fiber;
+	struct one_flush {
+		struct disk_io io;
+		struct pool_disk *pd;
+		struct flushing *all;
+	} one[FLUSHES_AT_ONCE];
+};
+
+static void flush_done(struct disk_io *io, int res)
+{
+	struct one_flush *one = container_of(io, struct one_flush, io);
+
+	if (res)
+		atomic_store(&one->pd->failed, true);
+	if (--one->all->pending == 0)
+		fiber_wake(one->all->fiber);
+}
+
+static void flush_gathered(struct flushing *fl)
+{
+	fl->fiber = fiber_self();
+	fl->pending = fl->count + 1;
+	for (uint32_t i = 0; i < fl->count; i++) {
+		struct one_flush *one = &fl->one[i];
+
+		one->all = fl;
+		one->io = (struct disk_io){ .op = DISK_FLUSH, .done = flush_done };
+		disk_submit(one->pd->disk, &one->io);
+	}
+	fl->pending--;
+	while (fl->pending)
+		fiber_park();
+	fl->count = 0;
+}
+
+void pool_flush_disks(struct pool *pool, uint64_t disks[DISK_SET_WORDS])
+{
+	struct flushing fl;
+
+	fl.count = 0;
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
+		if (!(disks[id / 64] >> id % 64 & 1) || !pool->disks[id])
+			continue;
+		fl.one[fl.count].pd = pool->disks[id];
+		fl.count += pool->disks[id]->disk != NULL;
+		if (fl.count == FLUSHES_AT_ONCE)
+			flush_gathered(&fl);
+	}
+	flush_gathered(&fl);
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		if (disks[id / 64] >> id % 64 & 1 && (!pool->disks[id] || !atomic_load(&pool->disks[id]->failed)))
+			disks[id / 64] &= ~(1ull << id % 64);
+}
+
+int pool_flush_disk(struct pool *pool, uint32_t disk_id)
+{
+	uint64_t disks[DISK_SET_WORDS] = { 0 };
+
+	disks[disk_id / 64] = 1ull << disk_id % 64;
+	pool_flush_disks(pool, disks);
+	return disks[disk_id / 64] ? -EIO : 0;
+}
+
+/* --- coming back -------------------------------------------------------------------------------------------------- */
+
+int pool_rejoin(struct pool *pool, struct pool_disk *pd, bool call_lost, struct err *err)
+{
+	struct cat_txn txn;
+	int ret;
+
+	cat_txn_init(&txn);
+	pool_put_disk_object(&txn, &pd->label, DISK_ONLINE, NULL);
+	if (call_lost)
+		segments_put_lost(pool, pd->label.disk_id, &txn);
+	ret = catalog_readmit(pool->catalog, pd->disk, &txn);
+	cat_txn_release(&txn);
+	if (!ret)
+		pd->by_hand = false;
+	if (ret)
+		return err_set(err, ret, "cannot take disk '%s' back: %s", pd->disk->uri, strerror(-ret));
+	zones_set_in_use(&pool->zones, pd->label.disk_id, !atomic_load(&pd->failed));
+	return 0;
+}
+
+/* --- by hand ------------------------------------------------------------------------------------------------------- */
+
+static int find_disk(struct pool *pool, uint32_t disk_id, struct pool_disk **pd, struct err *err)
+{
+	*pd = disk_id < POOL_DISKS_MAX ? pool->disks[disk_id] : NULL;
+	return *pd ? 0 : err_set(err, -ENOENT, "pool '%s' has no disk %u", pool->name, disk_id);
+}
+
+static int offline_locked(struct pool *pool, uint32_t disk_id, struct err *err)
+{
+	struct pool_disk *pd;
+	uint64_t grant;
+	int ret = find_disk(pool, disk_id, &pd, err);
+
+	if (ret)
+		return ret;
+	if (atomic_load(&pd->failed))
+		return err_set(err, -EALREADY, "disk %u is out already", disk_id);
+	if (pool_losses(pool) >= pool->losses_max)
+		return err_set(err, -EBUSY, "pool '%s' cannot do without disk %u: %u of its disks may be out, %u are", pool->name,
+			       disk_id, pool->losses_max, pool_losses(pool));
+	if (!segments_whole_without(pool, disk_id, &grant))
+		return err_set(err, -EBUSY, "pool '%s' cannot do without disk %u: segment %llu has no other copy of it",
+			       pool->name, disk_id, (unsigned long long)grant);
+	pd->by_hand = true;
+	atomic_store(&pd->failed, true);
+	ret = catalog_settle_losses(pool->catalog);
+	return ret ? err_set(err, ret, "cannot write the catalog") : 0;
+}
+
+int pool_disk_offline(struct pool *pool, uint32_t disk_id, struct err *err)
+{
+	int ret;
+
+	fmutex_lock(&pool->admin_lock);
+	ret = offline_locked(pool, disk_id, err);
+	fmutex_unlock(&pool->admin_lock);
+	return ret;
+}
+
+int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err)
+{
+	struct pool_disk *pd;
+	int ret;
+
+	fmutex_lock(&pool->admin_lock);
+	ret = find_disk(pool, disk_id, &pd, err);
+	if (!ret && !atomic_load(&pd->failed))
+		ret = err_set(err, -EALREADY, "disk %u is online already", disk_id);
+	else if (!ret && !pd->disk)
+		ret = err_set(err, -ENODEV, "disk %u is missing: it comes back when the pool is imported with it", disk_id);
+	if (!ret) {
+		atomic_store(&pd->leaving, false);
+		ret = pool_rejoin(pool, pd, false, err);
+	}
+	fmutex_unlock(&pool->admin_lock);
+	return ret;
+}
+
+int pool_disk_leave(struct pool *pool, uint32_t disk_id, struct err *err)
+{
+	struct pool_disk *pd;
+	int ret = find_disk(pool, disk_id, &pd, err);
+
+	if (ret)
+		return ret;
+	if (!atomic_load(&pd->failed))
+		return err_set(err, -EBUSY, "disk %u is in use: take it offline first", disk_id);
+	atomic_store(&pd->leaving, true);
+	return 0;
+}
+
+static int remove_locked(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err)
+{
+	struct pool_disk *pd;
+	struct cat_txn txn;
+	int ret = find_disk(pool, disk_id, &pd, err);
+
+	if (ret)
+		return ret;
+	if (pool->removed_count == POOL_DISKS_MAX)
+		return err_set(err, -ENOSPC, "too many disks were removed: export and import the pool first");
+	*left = segments_on_disk(pool, disk_id);
+	if (*left || !atomic_load(&pd->failed))
+		return err_set(err, -EBUSY, "%llu segments have a column on disk %u", (unsigned long long)*left, disk_id);
+	cat_txn_init(&txn);
+	cat_del(&txn, CAT_DISK, disk_id);
+	ret = catalog_commit(pool->catalog, &txn);
+	cat_txn_release(&txn);
+	if (ret)
+		return err_set(err, ret, "cannot write the catalog");
+	zones_remove_disk(&pool->zones, disk_id);
+	pool->removed[pool->removed_count++] = pd;
+	pool->disks[disk_id] = NULL;
+	pool->disk_count--;
+	return 0;
+}
+
+int pool_disk_remove(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err)
+{
+	int ret;
+
+	fmutex_lock(&pool->admin_lock);
+	ret = remove_locked(pool, disk_id, left, err);
+	fmutex_unlock(&pool->admin_lock);
+	return ret;
+}
