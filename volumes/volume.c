@@ -2,7 +2,7 @@
  *
  * Everything runs on the pool's loop and goes to a lineage's home loop by fiber_call_on. Changes exclude each other (`change`,
  * held over their I/O) but not those who only look: these hold `directory`, as a change does while it takes a
- * volume away, and never over I/O. A change is first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until what was
+ * lineage or a volume away, and never over I/O. A change is first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until what was
  * beyond its end is unmapped; after a crash in between the next resize finishes that first, so old data never shows. */
 #include "volumes/volume.h"
 
@@ -284,7 +284,9 @@ static int stop_lineage(struct lineage *lin, bool abandon)
 {
 	struct close_call call = { .lin = lin, .abandon = abandon || lin->damage[0] };
 
+	fmutex_lock(&lin->vols->directory);
 	list_del(&lin->node);            /* no more squeezes from here on */
+	fmutex_unlock(&lin->vols->directory);
 	directory_call(lin->loop, close_on_home, &call);
 	return call.res;
 }
@@ -1163,7 +1165,7 @@ int volumes_disk_online(struct volumes *vols, uint32_t disk_id, struct err *err)
 	struct mend_call call = { .disk_id = disk_id };
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = each_lineage(vols, lose_on_home, &call);
 	if (rc < 0)
 		err_set(err, rc, "cannot note what disk %u has missed: %s", disk_id, strerror(-rc));
@@ -1171,7 +1173,7 @@ int volumes_disk_online(struct volumes *vols, uint32_t disk_id, struct err *err)
 		rc = pool_disk_online(vols->pool, disk_id, err);
 	if (rc == 0)
 		(void)!each_lineage(vols, mend_on_home, &call);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -1190,9 +1192,9 @@ int volumes_disk_remove(struct volumes *vols, uint32_t disk_id, struct err *err)
 		if (still == REMOVE_STALL_POLLS)
 			return err_set(err, -ENOSPC, "cannot remove disk %u: the other disks have no room for %llu segments' columns",
 				       disk_id, (unsigned long long)left);
-		fmutex_lock(&vols->lock);
+		fmutex_lock(&vols->change);
 		(void)!each_lineage(vols, mend_on_home, &call);
-		fmutex_unlock(&vols->lock);
+		fmutex_unlock(&vols->change);
 		fiber_sleep_ns(REMOVE_POLL_NS);
 	}
 	return rc;
@@ -1203,9 +1205,9 @@ int volumes_scrub(struct volumes *vols)
 	struct mend_call call = { 0 };
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	rc = each_lineage(vols, scrub_on_home, &call);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -1215,8 +1217,8 @@ int volumes_mend_info(struct volumes *vols, struct mend_info *info)
 	int rc;
 
 	*info = (struct mend_info){ 0 };
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->directory);
 	rc = each_lineage(vols, mend_info_on_home, &call);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->directory);
 	return rc;
 }

@@ -45,7 +45,7 @@ void world_mark_faults(struct world *w)
 bool world_note_damage(struct world *w)
 {
 	if (w->config.within)
-		return;
+		return false;
 	if (all_faults(w, FAULT_MISDIRECTED_WRITE) || all_faults(w, FAULT_PHANTOM_WRITE) ||
 	    all_faults(w, FAULT_BIT_ROT))
 		w->damaged = true;
