@@ -28,6 +28,8 @@ PKGS       := liburing libisal jansson gnutls
 OPT_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 OPT_debug   := -Og -g3
 OPT_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+# TSan does not see atomic_thread_fence, and gcc says so at each one. Ours order atomics only, or memory shared with other
+# processes, where TSan cannot look.
 OPT_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan
 # clang only: what it warns of beyond gcc is not our business here, and it does not define what gcc does with ASan.
 OPT_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \

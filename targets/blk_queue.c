@@ -14,7 +14,8 @@
  * queue takes no chains; small requests then wait too, which keeps the order fair and the memory bounded.
  *
  * Always: a chain that virtq_pop delivered becomes exactly one request, and each request is given back exactly once,
- * unless the queue is abandoned: then it is not given back, and stays in flight for a successor. */
+ * unless the queue is abandoned, or leaves and the request still waits for space: then it is not given back, and stays in
+ * flight for a successor. */
 #include <assert.h>
 #include <errno.h>
 #include <linux/virtio_blk.h>
@@ -65,6 +66,7 @@ struct blk_queue {
 	uint32_t at_volume;            /* requests the volume has */
 	uint32_t breaks_seen;          /* sharemem_breaks() when the memory was last known to be good */
 	bool lost, abandoned;
+	bool leaving;                  /* requests are not to wait for space any more */
 	struct request *requests;      /* by head */
 	struct large *large_array;
 };
@@ -118,9 +120,16 @@ static void queue_free(struct blk_queue *queue)
 	gone(arg);
 }
 
+void blk_queue_leave(struct blk_queue *queue)
+{
+	queue->leaving = true;
+	volume_cancel(queue->conf.dev->volume);
+}
+
 void blk_queue_abandon(struct blk_queue *queue)
 {
 	queue->abandoned = true;
+	blk_queue_leave(queue);
 	if (queue->at_volume == 0)
 		queue_free(queue);
 }
@@ -142,15 +151,18 @@ struct virtq *blk_queue_virtq(const struct blk_queue *queue)
 
 /* ---- the end of a request ---- */
 
+static void give_large_back(struct request *req)
+{
+	if (req->large)
+		list_push_back(&req->queue->larges, &req->large->node);
+	req->large = NULL;
+}
+
 static void finish(struct request *req, uint8_t result)
 {
-	struct blk_queue *queue = req->queue;
-
 	req->result = result;
-	if (req->large)
-		list_push_back(&queue->larges, &req->large->node);
-	req->large = NULL;
-	list_push_back(&queue->done, &req->node);
+	give_large_back(req);
+	list_push_back(&req->queue->done, &req->node);
 }
 
 /* The driver asked for what cannot be. */
@@ -265,9 +277,12 @@ static void vio_done(struct vio *vio, int res)
 		pass_data(req);
 	if (res == 0 && send_next(req))
 		return;
-	if (res != 0)
-		queue->conf.dev->count.failed_requests++;
-	finish(req, status_of(res));
+	if (res == -ECANCELED) {
+		give_large_back(req);
+	} else {
+		queue->conf.dev->count.failed_requests += res != 0;
+		finish(req, status_of(res));
+	}
 	queue->conf.wake(queue->conf.arg);
 }
 
@@ -475,7 +490,7 @@ static void take_chain(struct blk_queue *queue, const struct virtq_chain *chain)
 	queue->conf.dev->count.requests++;
 	req->queue = queue;
 	req->head = chain->head;
-	req->vio = (struct vio){ .done = vio_done };
+	req->vio = (struct vio){ .done = vio_done, .cancelled = &queue->leaving };
 	req->left_bytes = 0;
 	req->range_next = req->range_count = 0;
 	req->large = NULL;

@@ -41,7 +41,8 @@ struct nbd_opts {
 int export_nbd_start(struct volume *volume, const char *name, const struct nbd_opts *opts, struct export **out,
 		     struct err *err);
 
-/* Stops serving (requests in flight finish first), closes the volume handle, removes the socket, frees. */
+/* Stops serving, closes the volume handle, removes the socket, frees. Requests in flight finish first; those that wait for
+ * space in a full pool get no answer, and a vhost-user front end's inflight region keeps them for the next session. */
 void export_stop(struct export *exp);
 
 struct export_info {

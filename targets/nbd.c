@@ -129,10 +129,12 @@ free_conn:
 	return -ENOMEM;
 }
 
-/* Nothing new is read; what is in flight may finish until the deadline. A handshake ends at once. */
+/* Nothing new is read; what is in flight and does not wait for space may finish until the deadline. A handshake ends at
+ * once. */
 static void conn_leave(struct nbd_conn *conn)
 {
 	conn->leaving = true;
+	volume_cancel(conn->server->conf.volume);
 	nbd_stream_shut(&conn->stream, conn->session);
 	if (set_deadline(conn, NBD_STOP_NS_MAX))
 		nbd_stream_shut(&conn->stream, false);

@@ -43,7 +43,8 @@ struct nbd_counters {
 
 /* What conf names must last as long as the server, but for the name. 0 or -ENOMEM. */
 int nbd_server_start(const struct nbd_conf *conf, struct nbd_server **out);
-/* Ends all connections: requests in flight finish first. Frees the server. Waits. */
+/* Ends all connections: requests in flight finish first, but for those that wait for space, which are dropped. Frees the
+ * server. Waits. */
 void nbd_server_stop(struct nbd_server *server);
 /* Connections there are, those in the handshake included. */
 uint32_t nbd_server_conns(const struct nbd_server *server);

@@ -34,7 +34,7 @@ struct nbd_conn {
 	struct timer deadline;       /* of the handshake, later of the end */
 	struct nbd_terms terms;      /* agreed upon */
 	struct nbd_session *session; /* NULL in the handshake */
-	bool leaving;                /* nothing new is begun */
+	bool leaving;                /* nothing new is begun, and nothing waits for space any more */
 	bool late;                   /* the deadline has passed */
 };
 

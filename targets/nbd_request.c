@@ -95,6 +95,10 @@ static void drop_gathered(struct nbd_asked *asked)
 
 static void finish(struct nbd_asked *asked)
 {
+	if (asked->error == -ECANCELED) {
+		nbd_request_drop(asked); /* neither done nor failed: the end of the connection is the answer */
+		return;
+	}
 	if (asked->error)
 		asked->session->conn->server->counters.failed_requests++;
 	if (asked->whole && !asked->error) {
@@ -132,6 +136,7 @@ static void submit(struct nbd_piece *piece, enum vio_op op, uint64_t off_bytes, 
 		.len_bytes = len_bytes,
 		.iov = piece->iov,
 		.iov_count = iovs,
+		.cancelled = &piece->asked->session->conn->leaving,
 		.done = done,
 	};
 	volume_submit(piece->asked->session->volume, &piece->vio);

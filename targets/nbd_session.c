@@ -51,10 +51,12 @@ static void read_requests(struct nbd_session *s)
 	}
 }
 
-/* Everything that was begun comes to its end. */
+/* Everything that was begun comes to its end, except what waits for space in a full pool: that is dropped. */
 static void wind_up(struct nbd_session *s)
 {
 	s->conn->server->winding_up++;
+	s->conn->leaving = true;
+	volume_cancel(s->volume);
 	while (s->requests_used > 0 || s->status_runs)
 		waitq_wait(&s->room);
 	s->ending = true;

@@ -412,6 +412,12 @@ void vhost_ring_drain(struct vhost_ring *ring)
 	wake_ring(ring);
 }
 
+void vhost_ring_leave(struct vhost_ring *ring)
+{
+	if (ring->queue)
+		blk_queue_leave(ring->queue);
+}
+
 bool vhost_ring_is_drained(const struct vhost_ring *ring)
 {
 	return !ring->queue || blk_queue_is_drained(ring->queue);

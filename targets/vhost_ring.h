@@ -79,6 +79,8 @@ void vhost_ring_try_start(struct vhost_ring *ring);
 
 /* Stops taking requests; env->drained tells when none is left. */
 void vhost_ring_drain(struct vhost_ring *ring);
+/* From now on a drain does not wait for requests that wait for space: see blk_queue_leave. */
+void vhost_ring_leave(struct vhost_ring *ring);
 bool vhost_ring_is_drained(const struct vhost_ring *ring);
 void vhost_ring_resume(struct vhost_ring *ring);
 /* The table in env->mem is new. */

@@ -7,7 +7,8 @@
  *
  * The end: a front end that is gone gets nothing more. All queues are let go at once, and requests still at the
  * volume linger; with an inflight region they stay marked there and the next session carries them out again. Asked to
- * leave by us (vhost_user_stop), the session first finishes what is in flight.
+ * leave by us (vhost_user_stop), the session first finishes what is in flight, except what waits for space in a full pool:
+ * that is left as a lost session leaves it.
  *
  * Always: rings start only when nothing lingers. Whoever may be waiting in the session's fiber is woken by any ring that
  * has drained, and looks again. */
@@ -290,6 +291,14 @@ static struct vhost_session *session_new(struct vhost_user *vu, int sock)
 	return s;
 }
 
+/* Finishes what is in flight and can be finished. 0 or -EPIPE. */
+static int leave(struct vhost_session *s)
+{
+	for_each_ring(ring, s)
+		vhost_ring_leave(ring);
+	return vhost_session_drain_all(s, UINT64_MAX);
+}
+
 /* Lets everything go. `orderly`: the front end is still there, and its requests are done. */
 static void session_end(struct vhost_session *s, bool orderly)
 {
@@ -330,7 +339,7 @@ void vhost_user_serve(struct vhost_user *vu, int sock)
 	/* One message a turn: a front end that never stops sending must not hold up the others of this loop. */
 	while ((rc = serve_one(s)) == 0)
 		fiber_yield();
-	orderly = rc == -ECANCELED && vhost_session_drain_all(s, UINT64_MAX) == 0;
+	orderly = rc == -ECANCELED && leave(s) == 0;
 	session_end(s, orderly);
 	vu->session = NULL;
 	mem_free(s);

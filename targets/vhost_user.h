@@ -39,7 +39,8 @@ void vhost_user_init(struct vhost_user *vu, struct loop *loop);
 /* Serves one front end on an accepted socket until it leaves; closes the socket. vu->session is NULL before and after.
  * Waits. */
 void vhost_user_serve(struct vhost_user *vu, int sock);
-/* Ends the session in good order (its requests finish first), takes no other, and returns when nothing lingers. Waits. */
+/* Ends the session in good order (its requests finish first, unless they wait for space), takes no other, and returns when
+ * nothing lingers. Waits. */
 void vhost_user_stop(struct vhost_user *vu);
 /* The volume's size has changed. */
 void vhost_user_resized(struct vhost_user *vu);

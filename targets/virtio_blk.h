@@ -73,8 +73,11 @@ struct blk_queue_conf {
 };
 
 int blk_queue_create(const struct blk_queue_conf *conf, struct blk_queue **out) __attribute__((warn_unused_result));
-/* Lets go of the queue: nothing of the guest's is touched from now on. Requests at the volume run to their end, are
- * forgotten, and then `gone` is called (from here, if there are none). */
+/* Before a drain that is to end even if the pool is full: requests that wait for space, now or later, are not carried out
+ * and not given back. Where there is an inflight region a successor finds them there. */
+void blk_queue_leave(struct blk_queue *queue);
+/* Lets go of the queue: nothing of the guest's is touched from now on. Requests at the volume run to their end (or leave, as
+ * above), are forgotten, and then `gone` is called (from here, if there are none). */
 void blk_queue_abandon(struct blk_queue *queue);
 
 enum blk_take {

@@ -99,7 +99,7 @@ uint32_t daemon_count_down(const struct daemon *daemon);
 /* --- names and finding ------------------------------------------------------------------------------------ */
 
 struct volume_path {
-	char pool[POOL_NAME_MAX + 1], volume[POOL_NAME_MAX + 1];
+	char pool[POOL_NAME_MAX + 1], volume[VOLUME_NAME_BYTES];
 };
 /* "POOL/VOLUME". -EINVAL. */
 int daemon_name_split(const char *name, struct volume_path *path, struct err *err) __attribute__((warn_unused_result));
@@ -154,7 +154,8 @@ int daemon_volume_rename(struct daemon *daemon, const char *name, const char *ne
 
 /* A new size: absolute, or relative to the present one. */
 struct resize_request {
-	uint64_t size_bytes; /* 0: relative */
+	bool relative; /* delta_bytes counts, else size_bytes */
+	uint64_t size_bytes;
 	int64_t delta_bytes;
 	bool force; /* may shrink */
 };

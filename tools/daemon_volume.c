@@ -36,6 +36,16 @@ static int get_info(const struct target *target, struct volume_info *info, struc
 	return volume_get_info(target->pool->volumes, target->path.volume, info, err);
 }
 
+/* What was asked for has been rounded up. */
+static void log_size(const struct target *target, const char *done)
+{
+	struct volume_info info;
+
+	if (get_info(target, &info, NULL) == 0)
+		log_info("volume '%s/%s' %s: %llu bytes", target->path.pool, info.name, done,
+			 (unsigned long long)info.size_bytes);
+}
+
 /* --- create ----------------------------------------------------------------------------------------------- */
 
 static int parse_policy(const char *text, struct policy *policy, struct err *err)
@@ -61,9 +71,9 @@ int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_
 		return ret;
 	opts.name = target.path.volume;
 	ret = volume_create(target.pool->volumes, &opts, err);
-	target_end(&target);
 	if (ret == 0)
-		log_info("volume '%s' is created: %llu bytes", name, (unsigned long long)size_bytes);
+		log_size(&target, "is created");
+	target_end(&target);
 	return ret;
 }
 
@@ -80,7 +90,7 @@ static int delete_unless_exported(const struct target *target, const char *name,
 	if (daemon_export_count(target->pool, info.id, &exp) > 0)
 		return err_set(err, -EBUSY, "volume '%s' is exported on '%.150s'; remove the export first", name,
 			       exp->record->address);
-	return volume_delete(target->pool->volumes, target->path.volume, err);
+	return volume_delete(target->pool->volumes, target->path.volume, false, err);
 }
 
 int daemon_volume_delete(struct daemon *daemon, const char *name, struct err *err)
@@ -100,7 +110,7 @@ int daemon_volume_delete(struct daemon *daemon, const char *name, struct err *er
 /* --- rename ----------------------------------------------------------------------------------------------- */
 
 /* "VOLUME" or "POOL/VOLUME": the volume's part, if the pool is the target's. */
-static int new_name_of(const struct target *target, const char *text, char name[POOL_NAME_MAX + 1], struct err *err)
+static int new_name_of(const struct target *target, const char *text, char name[VOLUME_NAME_BYTES], struct err *err)
 {
 	struct volume_path path;
 	int ret = 0;
@@ -111,7 +121,7 @@ static int new_name_of(const struct target *target, const char *text, char name[
 				       "'%.64s' is not a name for a volume; use 1 to %d of A-Z a-z 0-9 . _ -, not "
 				       "beginning with . or -",
 				       text, POOL_NAME_MAX);
-		snprintf(name, POOL_NAME_MAX + 1, "%s", text);
+		snprintf(name, VOLUME_NAME_BYTES, "%s", text);
 		return 0;
 	}
 	ret = daemon_name_split(text, &path, err);
@@ -120,7 +130,7 @@ static int new_name_of(const struct target *target, const char *text, char name[
 	if (strcmp(path.pool, target->path.pool) != 0)
 		return err_set(err, -EXDEV, "cannot rename '%s/%s' to '%s': a volume stays in its pool",
 			       target->path.pool, target->path.volume, text);
-	snprintf(name, POOL_NAME_MAX + 1, "%s", path.volume);
+	snprintf(name, VOLUME_NAME_BYTES, "%s", path.volume);
 	return 0;
 }
 
@@ -142,7 +152,7 @@ static int rename_to(struct daemon *daemon, const struct target *target, const c
 
 int daemon_volume_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
 {
-	char volume[POOL_NAME_MAX + 1];
+	char volume[VOLUME_NAME_BYTES];
 	struct target target;
 	int ret = target_begin(&target, daemon, name, err);
 
@@ -163,7 +173,7 @@ static int new_size_of(const struct resize_request *request, const char *name, u
 	char old_text[SIZE_TEXT_BYTES];
 
 	*new_bytes = request->size_bytes;
-	if (request->size_bytes == 0 && __builtin_add_overflow(old_bytes, request->delta_bytes, new_bytes))
+	if (request->relative && __builtin_add_overflow(old_bytes, request->delta_bytes, new_bytes))
 		return err_set(err, -EINVAL, "cannot resize volume '%s' of %s by that much", name,
 			       size_to_text(old_bytes, old_text));
 	if (*new_bytes < old_bytes && !request->force)
@@ -184,7 +194,7 @@ static int resize(const struct target *target, const char *name, const struct re
 	if (ret == 0)
 		ret = volume_resize(target->pool->volumes, target->path.volume, size_bytes, err);
 	if (ret == 0)
-		log_info("volume '%s' has %llu bytes now", name, (unsigned long long)size_bytes);
+		log_size(target, "is resized");
 	return ret;
 }
 

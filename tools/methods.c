@@ -211,14 +211,16 @@ static int volume_resize_method(void *daemon, struct params *params, json_t **re
 {
 	bool absolute = param_given(params, "size_bytes");
 	const char *name = param_text(params, "volume");
-	struct resize_request request = { .force = param_flag(params, "force") };
-	int ret;
+	struct resize_request request = {
+		.relative = param_given(params, "delta_bytes"),
+		.size_bytes = param_u64_or(params, "size_bytes", VOLUME_SIZE_MAX, 0),
+		.delta_bytes = param_delta(params, "delta_bytes", VOLUME_SIZE_MAX),
+		.force = param_flag(params, "force"),
+	};
+	int ret = params_end(params);
 
-	if (absolute)
-		request.size_bytes = param_u64(params, "size_bytes", VOLUME_SIZE_MAX);
-	else
-		request.delta_bytes = param_delta(params, "delta_bytes", VOLUME_SIZE_MAX);
-	ret = params_end(params);
+	if (ret == 0 && absolute == request.relative)
+		ret = err_set(err, -EINVAL, "give the volume's new 'size_bytes' or its 'delta_bytes'");
 	if (ret == 0)
 		ret = daemon_volume_resize(daemon, name, &request, err);
 	if (ret == 0)

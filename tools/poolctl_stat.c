@@ -218,7 +218,7 @@ static void print_disks(const struct sample *sample)
 static void print_export_counters(const struct sample *sample)
 {
 	static const char *const heads[] = {
-		"EXPORT", "ON", "GUEST", ">SESSIONS", ">REQUESTS", ">BAD", ">BROKEN", NULL
+		"EXPORT", "ON", "CLIENT", ">SESSIONS", ">REQUESTS", ">BAD", ">BROKEN", NULL
 	};
 	struct table table;
 	json_t *export;

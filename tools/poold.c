@@ -206,10 +206,16 @@ static void raise_descriptor_limit(void)
 		log_warn("cannot raise the limit of open files: %s", strerror(errno));
 }
 
+static void log_of_exports(const char *line)
+{
+	log_warn("%s", line);
+}
+
 static int run(struct poold *poold, struct err *err)
 {
 	int ret;
 
+	export_set_log(log_of_exports);
 	raise_descriptor_limit();
 	ret = set_signals(poold, err);
 	if (ret)

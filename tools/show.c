@@ -300,8 +300,10 @@ static json_t *volume_to_json(struct daemon_pool *pool, const struct volume_info
 int show_volume(struct daemon_pool *pool, const char *name, json_t **out, struct err *err)
 {
 	struct volume_info info;
-	int ret = volume_get_info(pool->volumes, name, &info, err);
+	int ret;
 
+	volume_settle(pool->volumes, name);
+	ret = volume_get_info(pool->volumes, name, &info, err);
 	if (ret == 0)
 		*out = volume_to_json(pool, &info);
 	return ret;

@@ -13,6 +13,7 @@
 	X(meta_bytes_written) \
 	X(batches)            \
 	X(checkpoints)        \
+	X(cleaned_segments)   \
 	X(map_cache_hits)     \
 	X(map_cache_misses)   \
 	X(checksum_errors)

@@ -23,6 +23,7 @@
 #include "pool/base/err.h"
 #include "pool/base/list.h"
 #include "pool/pool.h"
+#include "volumes/volume.h"
 
 #define STATE_VERSION 1
 #define STATE_KIND_MAX 31
@@ -39,7 +40,7 @@ struct state_pool {
 struct state_export {
 	struct list node; /* in state.exports while recorded */
 	char pool_uuid[UUID_TEXT_BYTES];
-	char volume[POOL_NAME_MAX + 1];
+	char volume[VOLUME_NAME_BYTES];
 	uint64_t volume_id;
 	char kind[STATE_KIND_MAX + 1];
 	char *address;   /* owned */

@@ -1,15 +1,16 @@
 /* Checkpoint: merges what is newer than the trees into them, so that recovery need not replay it and dead segments go.
  *
- *     1 freeze    close the open batch; overlays change places; note the log point P (no waiting in between)
+ *     1 freeze    close the open batch; images get new top layers; note the log point P (no waiting in between)
  *     2 wait      until every batch before P is written
- *     3 merge     frozen overlays into new trees, liveness table (meta stream; nothing refers to the new nodes yet)
+ *     3 merge     frozen layers into new trees, reference counts, liveness table (meta stream; nothing refers to the new
+ *                 nodes yet). A layer is merged once, whichever images share it
  *     4 flush     every disk written
  *     5 commit    one catalog transaction: P, roots, table. Before it the old state is whole, after it the new one
- *     6 install   new roots, drop frozen overlays
+ *     6 install   new roots, drop frozen layers
  *     7 free      segments without a live block whose batches are all before P, once nobody reads by the old maps;
  *                 their zones are used again after that transaction is durable
  *
- * A checkpoint that fails leaves the frozen overlays in place; the next one merges them again from step 2. */
+ * A checkpoint that fails leaves the frozen layers in place; the next one merges them again from step 2. */
 #include <errno.h>
 
 #include "pool/base/mem.h"
@@ -17,6 +18,9 @@
 
 #define MERGE_TRIES 4
 #define RETRY_NS (100ull * 1000 * 1000)
+/* Of images that go, a checkpoint. */
+#define RECLAIM_NODES 4096u
+#define UNIQUE_STEPS 1024u
 
 static struct log_point log_point_now(const struct stream *st)
 {
@@ -27,49 +31,138 @@ static struct log_point log_point_now(const struct stream *st)
 	};
 }
 
-static void freeze(struct lineage *lin)
+/* A place in the log between two batches, without a fork under way. */
+static void wait_boundary(struct lineage *lin)
 {
 	struct stream *st = &lin->stream[STREAM_DATA];
 
-	while (st->relocating || (st->open && st->open->extents > 0)) {
-		if (st->relocating)
+	while (lin->forking > 0 || st->relocating || (st->open && st->open->extents > 0)) {
+		if (lin->forking > 0 || st->relocating)
 			waitq_wait(&lin->room);
 		else
 			stream_push(st);
 	}
-	lin->log_point = log_point_now(st);
-	lin->frozen = true;
-	lin->log_bytes = 0;
-	list_for_each(node, &lin->volumes) {
-		struct volume_state *vol = list_entry(node, struct volume_state, node);
-
-		vol->active = !vol->active;
-		vol->merging = vol->overlay[!vol->active].items.count > 0 || vol->touch[!vol->active].count > 0;
-	}
 }
 
-static void reset_deltas(struct lineage *lin)
+/* What an image needs for its layers to be frozen: a top layer that takes changes from then on, or, for one that goes, the
+ * order to unmap its next part. */
+static int prepare_image(struct volume_state *vol)
 {
+	const struct layer *top = layer_top(vol);
+
+	if (!(vol->flags & VOLUME_DELETED) && (!volume_is_writable(vol) || layer_is_empty(top)))
+		return 0;
+	if (!vol->spare)
+		vol->spare = layer_take(vol);
+	if (!vol->spare)
+		return -ENOMEM;
+	return vol->reclaim_end > 0 ? overlay_put_hole(&vol->spare->changes, 0, vol->reclaim_end) : 0;
+}
+
+static void freeze_image(struct volume_state *vol)
+{
+	vol->going = vol->flags & VOLUME_DELETED;
+	vol->joined = true;
+	if (vol->going)
+		layer_push(vol, vol->spare);
+	vol->frozen = vol->layers - (volume_is_writable(vol) && !vol->spare);
+	if (vol->spare && !vol->going)
+		layer_push(vol, vol->spare);
+	vol->spare = NULL;
+	for (uint32_t i = 0; i < vol->frozen; i++)
+		vol->layer[i]->group++;
+}
+
+static int freeze(struct lineage *lin)
+{
+	int rc = 0;
+
+	wait_boundary(lin);              /* and no waiting from here on */
+	list_for_each(node, &lin->volumes) {
+		rc = prepare_image(list_entry(node, struct volume_state, node));
+		if (rc < 0)
+			return rc;
+	}
+	lin->log_point = log_point_now(&lin->stream[STREAM_DATA]);
+	lin->log_birth = lin->birth;
+	lin->frozen = true;
+	lin->log_bytes = lin->changes = 0;
+	list_for_each(node, &lin->volumes)
+		freeze_image(list_entry(node, struct volume_state, node));
+	return 0;
+}
+
+/* --- merge ---------------------------------------------------------------------------------------------------- */
+
+/* Nothing has been merged yet. */
+static void reset_merge(struct lineage *lin)
+{
+	refs_abandon(lin);
 	for (uint32_t i = 0; i < lin->segs_cap; i++) {
 		if (lin->segs[i])
 			lin->segs[i]->delta = 0;
 	}
+	list_for_each(node, &lin->volumes) {
+		const struct volume_state *vol = list_entry(node, struct volume_state, node);
+
+		for (uint32_t i = 0; vol->joined && i < vol->frozen; i++)
+			vol->layer[i]->merged = false;
+	}
 }
 
-static int merge_volumes(struct lineage *lin)
+/* All images that share the layer go from tree `base` to the new one. */
+static int merge_layer(struct volume_state *vol, struct layer *layer, const struct map_root *base, uint64_t mapped_blocks)
 {
-	list_for_each(node, &lin->volumes) {
-		struct volume_state *vol = list_entry(node, struct volume_state, node);
-		int rc = 0;
+	int64_t delta = 0;
+	int rc = 0;
 
-		vol->new_root = vol->root;
-		vol->new_mapped = 0;
-		if (vol->merging)
-			rc = map_merge(vol, &vol->new_root, &vol->new_mapped);
+	layer->root = *base;
+	if (!layer_is_empty(layer)) {
+		for (uint32_t i = 1; i < layer->group && rc == 0; i++)
+			rc = map_root_put(vol->lin, base);
+		if (rc == 0)
+			rc = map_merge(vol, layer, base, &layer->root, &delta);
+		for (uint32_t i = 1; i < layer->group && rc == 0; i++)
+			rc = map_root_get(vol->lin, &layer->root);
+	}
+	layer->mapped_blocks = layer->root.height > 0 ? mapped_blocks + (uint64_t)delta : 0;
+	layer->merged = rc == 0;
+	return rc;
+}
+
+static int merge_image(struct volume_state *vol)
+{
+	vol->new_root = vol->root;
+	vol->new_mapped = vol->mapped_blocks;
+	for (uint32_t i = 0; i < vol->frozen; i++) {
+		struct layer *layer = vol->layer[i];
+		int rc = layer->merged ? 0 : merge_layer(vol, layer, &vol->new_root, vol->new_mapped);
+
 		if (rc < 0)
 			return rc;
+		vol->new_root = layer->root;
+		vol->new_mapped = layer->mapped_blocks;
 	}
 	return 0;
+}
+
+static int merge_images(struct lineage *lin)
+{
+	int rc = 0;
+
+	list_for_each(node, &lin->volumes) {
+		struct volume_state *vol = list_entry(node, struct volume_state, node);
+
+		if (vol->joined && vol->fresh && rc == 0)
+			rc = map_root_get(lin, &vol->root);
+	}
+	list_for_each(node, &lin->volumes) {
+		struct volume_state *vol = list_entry(node, struct volume_state, node);
+
+		if (vol->joined && rc == 0)
+			rc = merge_image(vol);
+	}
+	return rc < 0 ? rc : refs_settle(lin);
 }
 
 /* Everything of the meta stream is on the disks, and flushed. */
@@ -88,9 +181,37 @@ static struct ptr_format ptr_to_format(const struct node_ptr *ptr)
 	return (struct ptr_format){ le32_of(ptr->segno), le32_of(ptr->index), le32_of(ptr->crc) };
 }
 
+static bool is_gone(const struct volume_state *vol)
+{
+	return vol->joined && vol->going && vol->new_root.height == 0;
+}
+
+static bool same_root(const struct map_root *a, const struct map_root *b)
+{
+	return a->height == b->height && a->ptr.segno == b->ptr.segno && a->ptr.index == b->ptr.index;
+}
+
+static void put_image(struct cat_txn *txn, const struct volume_state *vol)
+{
+	struct map_root_format r = {
+		.height = le32_of(vol->new_root.height),
+		.root = ptr_to_format(&vol->new_root.ptr),
+		.mapped_blocks = le64_of(vol->new_mapped),
+	};
+
+	if (is_gone(vol)) {
+		cat_del(txn, CAT_VOLUME, vol->id);
+		if (!vol->fresh)
+			cat_del(txn, CAT_MAP, vol->id);
+	} else if (vol->fresh || !same_root(&vol->root, &vol->new_root)) {
+		cat_put(txn, CAT_MAP, vol->id, &r, sizeof(r));
+	}
+}
+
 static void put_objects(struct lineage *lin, struct cat_txn *txn, const struct node_ptr *live)
 {
 	const struct stream *meta = &lin->stream[STREAM_META];
+	const struct map_root *refs = &lin->refs.map->new_root;
 	struct lineage_format f = {
 		.version = le32_of(1),
 		.k = lin->policy.k,
@@ -98,22 +219,20 @@ static void put_objects(struct lineage *lin, struct cat_txn *txn, const struct n
 		.seq = le64_of(lin->log_point.seq),
 		.head_grant = le64_of(lin->log_point.grant),
 		.head_index = le32_of(lin->log_point.index),
-		.birth = le32_of(lin->birth),
+		.birth = le32_of(lin->log_birth),
 		.meta_grant = le64_of(meta->seg ? meta->seg->seg.grant : 0),
 		.meta_index = le32_of(meta->head),
 		.live = ptr_to_format(live),
+		.refs_height = le32_of(refs->height),
+		.refs = ptr_to_format(&refs->ptr),
 	};
 
 	cat_put(txn, CAT_LINEAGE, lin->id, &f, sizeof(f));
 	list_for_each(node, &lin->volumes) {
 		const struct volume_state *vol = list_entry(node, struct volume_state, node);
-		struct map_root_format r = {
-			.height = le32_of(vol->new_root.height),
-			.root = ptr_to_format(&vol->new_root.ptr),
-			.mapped_blocks = le64_of(vol->mapped_blocks + (uint64_t)vol->new_mapped),
-		};
 
-		cat_put(txn, CAT_MAP, vol->id, &r, sizeof(r));
+		if (vol->joined)
+			put_image(txn, vol);
 	}
 }
 
@@ -127,6 +246,22 @@ static int commit(struct lineage *lin, const struct node_ptr *live)
 	rc = pool_commit(lin->pool, &txn);
 	cat_txn_release(&txn);
 	return rc;
+}
+
+/* Also of images forked meanwhile: they share the layers. */
+static void install_image(struct volume_state *vol)
+{
+	bool gone = is_gone(vol);
+
+	layers_install(vol);
+	vol->fresh &= !vol->joined;
+	vol->joined = vol->going = false;
+	vol->frozen = 0;
+	if (gone) {
+		list_del(&vol->node);
+		vol->lin->images--;
+		volume_state_free(vol);
+	}
 }
 
 static void install(struct lineage *lin, const struct node_ptr *live)
@@ -143,16 +278,9 @@ static void install(struct lineage *lin, const struct node_ptr *live)
 		lseg->delta = 0;
 		lseg->table_blocks = lseg->table_blocks_new;
 	}
-	list_for_each(node, &lin->volumes) {
-		struct volume_state *vol = list_entry(node, struct volume_state, node);
-
-		vol->root = vol->new_root;
-		vol->mapped_blocks += (uint64_t)vol->new_mapped;
-		vol->merging = false;
-		overlay_clear(&vol->overlay[!vol->active]);
-		mem_free(vol->touch[!vol->active].key);
-		vol->touch[!vol->active] = (struct touch_list){ 0 };
-	}
+	refs_install(lin);
+	list_for_each_safe(node, next, &lin->volumes)
+		install_image(list_entry(node, struct volume_state, node));
 }
 
 static bool is_dead(const struct lineage *lin, const struct lseg *lseg)
@@ -206,7 +334,7 @@ static int merge_and_commit(struct lineage *lin)
 	int rc = stream_wait_written(&lin->stream[STREAM_DATA], lin->log_point.seq - 1);
 
 	if (rc == 0)
-		rc = merge_volumes(lin);
+		rc = merge_images(lin);
 	if (rc == 0)
 		rc = live_write(lin, &live);
 	if (rc == 0)
@@ -216,7 +344,7 @@ static int merge_and_commit(struct lineage *lin)
 	if (rc == 0)
 		install(lin, &live);
 	else
-		reset_deltas(lin);
+		reset_merge(lin);
 	return rc;
 }
 
@@ -235,17 +363,50 @@ static int merge_with_retries(struct lineage *lin)
 	return rc;
 }
 
+static bool has_news(const struct volume_state *vol)
+{
+	const struct layer *top = layer_top(vol);
+
+	return vol->fresh || (vol->flags & VOLUME_DELETED) || (top && top->touch.count > 0);
+}
+
 static bool something_new(const struct lineage *lin)
 {
 	if (lin->frozen || lin->log_bytes > 0)
 		return true;
 	list_for_each(node, &lin->volumes) {
-		const struct volume_state *vol = list_entry(node, struct volume_state, node);
-
-		if (vol->touch[vol->active].count > 0)
+		if (has_news(list_entry(node, struct volume_state, node)))
 			return true;
 	}
 	return false;
+}
+
+/* Images that go are unmapped part by part, so that no checkpoint takes long. */
+static int plan_reclaim(struct lineage *lin)
+{
+	uint32_t nodes = RECLAIM_NODES;
+
+	list_for_each(node, &lin->volumes) {
+		struct volume_state *vol = list_entry(node, struct volume_state, node);
+		int rc;
+
+		if (!(vol->flags & VOLUME_DELETED))
+			continue;
+		rc = map_step(vol, &nodes, &vol->reclaim_end);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* Freezes what there is, unless an earlier checkpoint that failed has left it frozen. */
+static int begin(struct lineage *lin)
+{
+	int rc = lin->frozen ? 0 : plan_reclaim(lin);
+
+	if (rc == 0 && !lin->frozen)
+		rc = freeze(lin);
+	return rc;
 }
 
 static int checkpoint_once(struct lineage *lin)
@@ -253,9 +414,9 @@ static int checkpoint_once(struct lineage *lin)
 	int rc = 0;
 
 	if (something_new(lin)) {
-		if (!lin->frozen)
-			freeze(lin);
-		rc = merge_with_retries(lin);
+		rc = begin(lin);
+		if (rc == 0)
+			rc = merge_with_retries(lin);
 		lin->counters.checkpoints++;
 	}
 	if (rc == 0)
@@ -278,14 +439,26 @@ static bool has_dead(const struct lineage *lin)
 	return false;
 }
 
+static bool has_going(const struct lineage *lin)
+{
+	list_for_each(node, &lin->volumes) {
+		if (list_entry(node, struct volume_state, node)->flags & VOLUME_DELETED)
+			return true;
+	}
+	return false;
+}
+
 static void checkpoint_fiber(void *arg)
 {
 	struct lineage *lin = arg;
+	int rc;
 
-	checkpoint_once(lin);
+	rc = checkpoint_once(lin);
 	lin->checkpointing = false;
 	waitq_wake_all(&lin->checkpoint_done);
 	lineage_drain_soon(lin);
+	if (rc == 0 && has_going(lin))
+		checkpoint_start(lin);
 	lineage_fiber_end(lin);
 }
 
@@ -301,16 +474,10 @@ void checkpoint_start(struct lineage *lin)
 void checkpoint_if_due(struct lineage *lin)
 {
 	const struct volumes_opts *opts = volumes_options(lin->vols);
-	uint64_t entries = 0;
 
 	if (lin->checkpointing)
 		return;
-	list_for_each(node, &lin->volumes) {
-		const struct volume_state *vol = list_entry(node, struct volume_state, node);
-
-		entries += vol->overlay[vol->active].items.count;
-	}
-	if (lin->log_bytes >= opts->checkpoint_log_bytes || entries >= opts->overlay_entries_max)
+	if (lin->log_bytes >= opts->checkpoint_log_bytes || lin->changes >= opts->overlay_entries_max)
 		checkpoint_start(lin);
 }
 
@@ -358,5 +525,47 @@ int checkpoint_run(struct lineage *lin)
 	lin->checkpointing = false;
 	waitq_wake_all(&lin->checkpoint_done);
 	lineage_drain_soon(lin);
+	return rc;
+}
+
+/* --- what an image holds alone ------------------------------------------------------------------------------------ */
+
+struct unique {
+	struct lineage *lin;
+	uint64_t blocks;
+	uint32_t steps;
+};
+
+static int count_unique(void *arg, uint64_t key, int level, const struct node_ptr *ptr)
+{
+	struct unique *u = arg;
+	uint32_t refs;
+	int rc = refs_count(u->lin, ptr->segno, ptr->index, &refs);
+
+	(void)key;
+	if (rc < 0 || refs > 1)
+		return rc < 0 ? rc : 1;
+	u->blocks += level < 0;
+	if (++u->steps % UNIQUE_STEPS == 0)
+		fiber_yield();
+	return 0;
+}
+
+/* Counts are stable between checkpoints only, so this keeps them off. */
+int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks)
+{
+	struct unique u = { .lin = vol->lin };
+	int rc = checkpoint_run(vol->lin);
+
+	while (vol->lin->checkpointing)
+		waitq_wait(&vol->lin->checkpoint_done);
+	if (rc < 0)
+		return rc;
+	vol->lin->checkpointing = true;
+	rc = vol->fresh ? 0 : map_walk(vol, count_unique, &u);
+	refs_abandon(vol->lin);
+	vol->lin->checkpointing = false;
+	waitq_wake_all(&vol->lin->checkpoint_done);
+	*blocks = u.blocks;
 	return rc;
 }

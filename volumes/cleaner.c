@@ -135,7 +135,7 @@ static int append_move(struct cleaner *cl, struct batch *b, uint32_t i)
 	block = batch_add_block(b, &to.index);
 	memcpy(block, cl->data + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
 	batch_set_crc(b, mv->map.crc);
-	return overlay_put_block(&mv->vol->overlay[mv->vol->active], mv->lba, &to);
+	return volume_map_block(mv->vol, mv->lba, &to);
 }
 
 /* Appends what is still here, without giving way between the look-up and the append. */
@@ -350,7 +350,7 @@ static void cleaner_fiber(void *arg)
 
 void cleaner_start(struct lineage *lin)
 {
-	if (lin->cleaning || lin->clean_in_vain || !lin->running || lin->failed || lin->closing || !pool_is_low(lin->pool))
+	if (lin->images > 1 || lin->cleaning || lin->clean_in_vain || !lin->running || lin->failed || lin->closing || !pool_is_low(lin->pool))
 		return;
 	if (!volumes_may_clean(lin->vols, lin))
 		return;

@@ -16,16 +16,23 @@
 #include "volumes/lineage.h"
 
 #define REREADS_MAX 8            /* a block whose mapping changes under us again and again */
+#define SLOW_READ_BLOCKS 64u     /* read at once on a fiber */
 
 /* --- completion ------------------------------------------------------------------------------------------- */
 
-void vio_finish(struct vio *vio, int res)
+static void count(const struct vio *vio, int res)
 {
 	struct volume_counters *c = &((struct volume_state *)vio->volume)->counters;
 
 	c->ios[vio->op]++;
 	c->bytes[vio->op] += vio->len_bytes;
 	c->errors[vio->op] += res < 0;
+}
+
+void vio_finish(struct vio *vio, int res)
+{
+	if (res != -ECANCELED)           /* then it was never begun */
+		count(vio, res);
 	vio->done(vio, res);
 }
 
@@ -152,17 +159,6 @@ static uint32_t cursor_slice(struct cursor *c, size_t len, struct iovec *out, ui
 
 /* --- look-up ---------------------------------------------------------------------------------------------- */
 
-int volume_lookup(struct volume_state *vol, uint64_t lba, uint32_t n, struct mapping *map, bool wait)
-{
-	for (uint32_t i = 0; i < n; i++)
-		map[i].segno = SEGNO_UNKNOWN;
-	if (overlay_lookup(&vol->overlay[vol->active], lba, n, map) == 0)
-		return 0;
-	if (vol->merging && overlay_lookup(&vol->overlay[!vol->active], lba, n, map) == 0)
-		return 0;
-	return map_lookup(vol, lba, n, map, wait);
-}
-
 static bool same_mapping(const struct mapping *a, const struct mapping *b)
 {
 	if (mapping_is_hole(a) || mapping_is_hole(b))
@@ -270,25 +266,69 @@ static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m,
 	return -EIO;
 }
 
-/* Reads everything through private memory, block by block. */
+/* How many blocks from the first on can be read in one go: contiguous on disk, none but perhaps the first in a buffer. */
+static uint32_t run_length(const struct lineage *lin, const struct lseg *lseg, const struct mapping *map, uint32_t max)
+{
+	uint32_t n = 1;
+
+	while (n < max && map[n].segno == map->segno && map[n].index == map->index + n &&
+	       !log_find_unwritten(lin, lseg, map[n].index))
+		n++;
+	return n;
+}
+
+/* Tries to read what follows the first block on disk with it. Returns how many blocks that is; *good: they are in buf,
+ * not verified. */
+static uint32_t read_ahead(struct lineage *lin, const struct mapping *map, uint32_t max, uint8_t *buf, bool *good)
+{
+	struct lseg *lseg = mapping_is_hole(map) ? NULL : segment_of(lin, map);
+	uint32_t n = 1;
+
+	*good = false;
+	if (!lseg || log_find_unwritten(lin, lseg, map->index))
+		return n;
+	n = run_length(lin, lseg, map, max);
+	*good = n > 1 && segment_read(lin->pool, &lseg->seg, map->index, n, buf) == 0;
+	return n;
+}
+
+/* Blocks lba..lba+count, a disk run at a time; one that is not right then is read by itself. */
+static int read_blocks(struct volume_state *vol, uint64_t lba, uint32_t count, uint8_t *buf)
+{
+	struct mapping map[SLOW_READ_BLOCKS];
+	int rc = volume_lookup(vol, lba, count, map, true);
+
+	for (uint32_t i = 0, n; i < count && rc == 0; i += n) {
+		bool good;
+
+		n = read_ahead(vol->lin, &map[i], count - i, buf + (size_t)i * BLOCK_BYTES, &good);
+		for (uint32_t j = i; j < i + n && rc == 0; j++) {
+			uint8_t *block = buf + (size_t)j * BLOCK_BYTES;
+
+			if (!good || crc32c(0, block, BLOCK_BYTES) != map[j].crc)
+				rc = read_block(vol, lba + j, &map[j], block);
+		}
+	}
+	return rc;
+}
+
+/* Reads everything through private memory. */
 static int read_slowly(struct vio *vio)
 {
-	struct volume_state *vol = state_of(vio);
 	struct cursor cur = { vio->iov, 0 };
 	uint64_t off = vio->off_bytes, end = off + vio->len_bytes;
-	uint8_t *buf = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	uint32_t blocks = span_of(vio).count < SLOW_READ_BLOCKS ? span_of(vio).count : SLOW_READ_BLOCKS;
+	uint8_t *buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)blocks * BLOCK_BYTES);
 	int rc = buf ? 0 : -ENOMEM;
 
 	while (rc == 0 && off < end) {
 		size_t in_block = off % BLOCK_BYTES;
-		size_t len = BLOCK_BYTES - in_block;
-		struct mapping m;
+		size_t len = (size_t)blocks * BLOCK_BYTES - in_block;
 
 		if (len > end - off)
 			len = end - off;
-		rc = volume_lookup(vol, off >> BLOCK_SHIFT, 1, &m, true);
-		if (rc == 0)
-			rc = read_block(vol, off >> BLOCK_SHIFT, &m, buf);
+		rc = read_blocks(state_of(vio), off >> BLOCK_SHIFT,
+				 (uint32_t)((in_block + len + BLOCK_BYTES - 1) >> BLOCK_SHIFT), buf);
 		if (rc == 0)
 			cursor_write(&cur, buf + in_block, len);
 		off += len;
@@ -373,22 +413,10 @@ static void read_run_done(struct seg_io *io, int res)
 		read_finish(op);
 }
 
-/* How many blocks from i on can be read in one go: contiguous on disk, none of them in a buffer. */
-static uint32_t run_length(const struct read_op *op, const struct lineage *lin, const struct lseg *lseg, uint32_t i)
-{
-	const struct mapping *first = &op->map[i];
-	uint32_t n = 1;
-
-	while (i + n < op->span.count && op->map[i + n].segno == first->segno &&
-	       op->map[i + n].index == first->index + n && !log_find_unwritten(lin, lseg, first->index + n))
-		n++;
-	return n;
-}
-
 /* Adds the disk run that begins at block i; 0 if it does not fit the op. */
 static uint32_t add_run(struct read_op *op, struct lineage *lin, struct lseg *lseg, uint32_t i, struct cursor *cur)
 {
-	uint32_t n = run_length(op, lin, lseg, i);
+	uint32_t n = run_length(lin, lseg, &op->map[i], op->span.count - i);
 	struct iovec *iov = op->iov + op->iovs;
 	uint32_t iovs;
 
@@ -507,7 +535,7 @@ static int append_block(struct batch *b, struct volume_state *vol, uint64_t lba,
 		cursor_read(cur, to, BLOCK_BYTES);
 	m.crc = crc32c(0, to, BLOCK_BYTES);
 	batch_set_crc(b, m.crc);
-	return overlay_put_block(&vol->overlay[vol->active], lba, &m);
+	return volume_map_block(vol, lba, &m);
 }
 
 static int append_data(struct batch *b, const struct vio *vio, const struct edges *edges)
@@ -554,18 +582,16 @@ static int append_hole(struct batch *b, const struct vio *vio, const struct edge
 		rc[0] = append_edge(b, vol, vio->off_bytes >> BLOCK_SHIFT, edges->head);
 	if (last > first) {
 		batch_add_extent(b, BATCH_HOLE, vol->number, first, last - first);
-		rc[1] = overlay_put_hole(&vol->overlay[vol->active], first, last - first);
+		rc[1] = volume_map_hole(vol, first, last - first);
 	}
 	if (edges->tail)
 		rc[2] = append_edge(b, vol, end >> BLOCK_SHIFT, edges->tail);
 	return rc[0] < 0 ? rc[0] : rc[1] < 0 ? rc[1] : rc[2]; /* but the batch has all of the request */
 }
 
-static bool overlay_full(const struct volume_state *vol)
+static bool too_many_changes(const struct lineage *lin)
 {
-	const struct volumes_opts *opts = volumes_options(vol->vols);
-
-	return vol->overlay[vol->active].items.count >= 2 * opts->overlay_entries_max;
+	return lin->changes >= 2 * volumes_options(lin->vols)->overlay_entries_max;
 }
 
 /* 0: appended, the batch completes the vio. -EAGAIN: no room now. Other: refused. */
@@ -579,9 +605,13 @@ static int append(struct vio *vio, const struct edges *edges)
 
 	if (!in_range(vol, vio))
 		return -EINVAL;
+	if (!volume_is_writable(vol))
+		return -EROFS;
 	if (vol->lin->failed || vol->lin->closing)
 		return vol->lin->failed ? vol->lin->failed : -EIO;
-	if (overlay_full(vol)) {
+	if (vol->lin->held > 0)
+		return -EAGAIN;
+	if (too_many_changes(vol->lin)) {
 		checkpoint_start(vol->lin);
 		return -EAGAIN;
 	}
@@ -594,6 +624,14 @@ static int append(struct vio *vio, const struct edges *edges)
 	list_push_back(&b->vios, &vio->node);
 	stream_kick(st);
 	return 0;
+}
+
+/* Cancelled, and what it waits for is space: see volume_cancel. */
+static bool gives_up(const struct vio *vio)
+{
+	const struct lineage *lin = state_of(vio)->lin;
+
+	return vio->cancelled && *vio->cancelled && (vio->op == VIO_WRITE ? lin->nospace : lin->noreserve);
 }
 
 /* --- partial blocks --------------------------------------------------------------------------------------- */
@@ -672,13 +710,15 @@ static int merge_and_append(struct vio *vio, struct edge_block *head, struct edg
 		reader_end(vol->lin, vio);
 		if (rc < 0)
 			return rc;
-		if (head->wanted)
+		if (edges.head)
 			edge_merge(vio, head, edges.head);
-		if (tail->wanted)
+		if (edges.tail)
 			edge_merge(vio, tail, edges.tail);
 		rc = append(vio, &edges);
 		if (rc != -EAGAIN)
 			return rc;
+		if (gives_up(vio))
+			return -ECANCELED;
 		waitq_wait(&vol->lin->room);
 	}
 }
@@ -731,13 +771,27 @@ static void change_start(struct vio *vio)
 	}
 	if (list_empty(queue))           /* nobody is overtaken */
 		rc = append(vio, &none);
+	if (rc == -EAGAIN && gives_up(vio))
+		rc = -ECANCELED;
 	if (rc == -EAGAIN)
 		list_push_back(queue, &vio->node);
 	else if (rc < 0)
 		vio_finish_soon(vio, rc);
 }
 
-static int drain_queue(struct list *queue)
+static void drop_cancelled(struct list *queue)
+{
+	list_for_each_safe(node, next, queue) {
+		struct vio *vio = list_entry(node, struct vio, node);
+
+		if (!gives_up(vio))
+			continue;
+		list_del(node);
+		vio_finish(vio, -ECANCELED);
+	}
+}
+
+static void drain_queue(struct list *queue)
 {
 	static const struct edges none;
 
@@ -749,12 +803,12 @@ static int drain_queue(struct list *queue)
 		rc = append(vio, &none);
 		if (rc == -EAGAIN) {
 			list_push_front(queue, &vio->node);
-			return rc;
+			drop_cancelled(queue);
+			return;
 		}
 		if (rc < 0)
 			vio_finish(vio, rc);
 	}
-	return 0;
 }
 
 void io_drain(struct lineage *lin)
@@ -805,6 +859,11 @@ void volume_submit(struct volume *volume, struct vio *vio)
 	default:
 		change_start(vio);
 	}
+}
+
+void volume_cancel(struct volume *volume)
+{
+	lineage_drain_soon(((struct volume_state *)volume)->lin);
 }
 
 void io_release_loop(struct vloop *vl)

@@ -40,11 +40,16 @@ int lineage_alloc(struct volumes *vols, struct pool *pool, struct vloop *vl, uin
 	lin->space.loop = lin->loop;
 	lin->space.task = &lin->space_task;
 	list_init(&lin->space.node);
+	if (refs_init(lin) < 0) {
+		log_release(lin);
+		mem_free(lin);
+		return -ENOMEM;
+	}
 	*out = lin;
 	return 0;
 }
 
-struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const struct volume_format *f)
+struct volume_state *volume_state_new(struct lineage *lin, uint64_t id, const struct volume_format *f)
 {
 	struct volume_state *vol = mem_zalloc(sizeof(*vol));
 
@@ -57,13 +62,45 @@ struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const 
 	vol->size_bytes = le64_get(f->size_bytes);
 	vol->created_s = le64_get(f->created_s);
 	vol->flags = le32_get(f->flags);
+	vol->of = le32_get(f->of);
+	vol->origin = le32_get(f->origin);
+	vol->fork_seq = le64_get(f->fork_seq);
+	vol->fork_birth = le32_get(f->fork_birth);
 	memcpy(vol->name, f->name, POOL_NAME_MAX);
 	vol->root.ptr.segno = SEGNO_NONE;
-	overlay_init(&vol->overlay[0]);
-	overlay_init(&vol->overlay[1]);
 	list_init(&vol->watches);
 	list_init(&vol->dir);
+	list_init(&vol->node);
+	return vol;
+}
+
+void volume_state_free(struct volume_state *vol)
+{
+	list_del(&vol->node);
+	list_del(&vol->dir);
+	layers_release(vol);
+	if (vol->spare)
+		layer_put(vol->spare);
+	if (vol->kept)
+		layer_put(vol->kept);
+	mem_free(vol);
+}
+
+struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const struct volume_format *f)
+{
+	struct volume_state *vol = volume_state_new(lin, id, f);
+	struct layer *top = vol && volume_is_writable(vol) ? layer_new() : NULL;
+
+	if (!vol)
+		return NULL;
+	if (volume_is_writable(vol) && !top) {
+		volume_state_free(vol);
+		return NULL;
+	}
+	if (top)
+		layer_push(vol, top);
 	list_push_back(&lin->volumes, &vol->node);
+	lin->images++;
 	return vol;
 }
 
@@ -162,18 +199,9 @@ int lineage_close(struct lineage *lin, bool abandon)
 
 void lineage_free(struct lineage *lin)
 {
-	struct list *node;
-
-	while ((node = list_pop_front(&lin->volumes))) {
-		struct volume_state *vol = list_entry(node, struct volume_state, node);
-
-		list_del(&vol->dir);
-		overlay_release(&vol->overlay[0]);
-		overlay_release(&vol->overlay[1]);
-		mem_free(vol->touch[0].key);
-		mem_free(vol->touch[1].key);
-		mem_free(vol);
-	}
+	while (!list_empty(&lin->volumes))
+		volume_state_free(list_entry(lin->volumes.next, struct volume_state, node));
+	refs_release(lin);
 	log_release(lin);
 	list_del(&lin->node);
 	mem_free(lin);

@@ -8,6 +8,7 @@
 #include "volumes/batch_format.h"
 #include "volumes/nodecache.h"
 #include "volumes/overlay.h"
+#include "volumes/refs.h"
 #include "volumes/volume.h"
 
 /* --- limits ----------------------------------------------------------------------------------------------- */
@@ -23,6 +24,10 @@
 #define READ_RUNS_MAX 32u        /* disk runs of one fast read; more go the slow way */
 #define READ_IOVS_MAX 512u
 #define MAP_LEVELS_MAX 12u
+#define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */
+#define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
+#define REF_PAGES_MAX 1024u      /* of reference counts, in memory during a checkpoint */
+#define REF_CHANGES_MAX (1u << 20) /* gathered before they are applied, in order of their place */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
 #define REPLAY_FIBERS_MAX 32u
 #define SEGNO_MAX (1u << 24)
@@ -59,6 +64,7 @@ struct lseg {
 	bool freeing;                    /* in a transaction that frees it */
 	bool cleaned;                    /* in the cleaner's current round */
 	bool stuck;                      /* holds a block that cannot be read */
+	struct ref_page **ref_page;      /* those in memory, see refs.h; NULL: none yet */
 };
 
 /* A batch being filled or written. */
@@ -117,26 +123,52 @@ struct touch_list {
 	uint32_t count, cap;
 };
 
+/* A part of an image's map that is newer than its tree. Only the top layer of a writable image changes; an image forked
+ * from another one shares its layers. */
+struct layer {
+	uint32_t refs;                   /* images that have it */
+	struct overlay changes;
+	struct touch_list touch;         /* keys whose nodes the merge rewrites, see map_touch */
+	/* of the checkpoint being made */
+	uint32_t group;                  /* images in it that have this layer */
+	bool merged;                     /* what follows is known */
+	struct map_root root;            /* tree with this layer and all below it */
+	uint64_t mapped_blocks;
+};
+
+/* A volume or a snapshot. */
 struct volume_state {
 	struct list node;                /* lineage's volumes */
 	struct list dir;                 /* all volumes; owner: the pool's loop */
 	struct lineage *lin;
 	struct volumes *vols;
-	char name[POOL_NAME_MAX + 1];    /* owner: the pool's loop */
+	char name[POOL_NAME_MAX + 1];    /* owner: the pool's loop; of a snapshot what comes behind the @ */
 	uint64_t id;
 	uint32_t number;
+	uint32_t of;                     /* snapshot: number of the volume whose snapshot it is */
 	uint64_t size_bytes;
 	uint64_t created_s;
 	uint32_t flags;
 	uint32_t opens;                  /* owner: the pool's loop */
+	/* fork: what a fresh image begins with */
+	uint32_t origin;                 /* number of the image it was made from; NUMBER_NONE */
+	uint64_t fork_seq;               /* batches before it are seen */
+	uint32_t fork_birth;             /* the lineage's counter up to the fork */
+	bool fresh;                      /* in no checkpoint yet: its tree is its origin's, and not counted */
+	/* map */
 	uint64_t mapped_blocks;          /* in the tree */
 	struct map_root root;
-	struct overlay overlay[2];       /* [active] takes changes; the other is being merged or empty */
-	uint32_t active;
-	bool merging;                    /* the other overlay and touch list are not merged yet */
-	struct touch_list touch[2];      /* likewise: keys whose nodes the merge rewrites, see map_touch */
-	struct map_root new_root;        /* of the checkpoint being made */
-	int64_t new_mapped;
+	struct layer *layer[LAYERS_MAX]; /* on top of the tree, newest last */
+	uint32_t layers;
+	/* of the checkpoint being made */
+	bool joined;                     /* in it */
+	bool going;                      /* and being taken down: */
+	uint64_t reclaim_end;            /* up to here */
+	struct layer *spare;             /* next top layer */
+	struct layer *kept;              /* an empty one, to be taken */
+	uint32_t frozen;                 /* layers that it merges */
+	struct map_root new_root;
+	uint64_t new_mapped;
 	struct list watches;
 	struct volume_counters counters;
 };
@@ -159,7 +191,8 @@ struct lineage {
 	uint64_t id;
 	struct policy policy;
 	uint32_t segment_blocks;
-	uint32_t birth;
+	uint32_t birth;                  /* counts forks; each block remembers it */
+	uint32_t images;
 	struct lseg **segs;              /* [segno], NULL where free */
 	uint32_t segs_cap;
 	struct list volumes;             /* struct volume_state */
@@ -201,7 +234,12 @@ struct lineage {
 	struct task squeeze;             /* the pool is full: checkpoint, there may be dead segments */
 	_Atomic bool squeeze_queued;
 	struct timer quiet_timer;        /* runs from the first change after a checkpoint */
-	bool frozen;                     /* overlays are frozen as of log_point, and not yet merged */
+	bool frozen;                     /* layers are frozen as of log_point, and not yet merged */
+	uint32_t held;                   /* nothing is appended: forks of several lineages at one instant */
+	uint32_t forking;                /* forks not yet committed: no freeze meanwhile */
+	uint32_t log_birth;              /* at log_point */
+	uint64_t changes;                /* in layers, since the last freeze */
+	struct refs refs;
 	struct log_point log_point;
 	uint64_t log_bytes;              /* data stream written since the last freeze */
 	struct waitq checkpoint_done;
@@ -303,8 +341,34 @@ void vio_finish(struct vio *vio, int res);
 /* vio->done in a later task. */
 void vio_finish_soon(struct vio *vio, int res);
 void io_release_loop(struct vloop *vl);
-/* Where the blocks lba..lba+n are now: overlays, then the tree. As map_lookup. */
+
+/* --- layers.c: what is newer than the tree ---------------------------------------------------------------- */
+
+/* Where the blocks lba..lba+n are now: layers, then the tree. As map_lookup. */
 int volume_lookup(struct volume_state *vol, uint64_t lba, uint32_t n, struct mapping *map, bool wait);
+/* Enters a change into the top layer. 0 or -ENOMEM. */
+int volume_map_block(struct volume_state *vol, uint64_t lba, const struct mapping *m) __attribute__((warn_unused_result));
+int volume_map_hole(struct volume_state *vol, uint64_t lba, uint64_t count) __attribute__((warn_unused_result));
+/* A new, empty top layer. Takes it over. */
+void layer_push(struct volume_state *vol, struct layer *layer);
+struct layer *layer_new(void);
+/* The volume's kept layer, or a new one; NULL: no memory. */
+struct layer *layer_take(struct volume_state *vol);
+void layer_put(struct layer *layer);
+bool layer_is_empty(const struct layer *layer);
+/* The image's layers become those of `from`. */
+void layers_share(struct volume_state *vol, const struct volume_state *from);
+void layers_release(struct volume_state *vol);
+/* Drops what the checkpoint has merged and takes over its tree. */
+void layers_install(struct volume_state *vol);
+static inline struct layer *layer_top(const struct volume_state *vol)
+{
+	return vol->layers > 0 ? vol->layer[vol->layers - 1] : NULL;
+}
+static inline bool volume_is_writable(const struct volume_state *vol)
+{
+	return !(vol->flags & (VOLUME_SNAPSHOT | VOLUME_DELETED));
+}
 
 /* --- map.c: lookup and merge ------------------------------------------------------------------------------ */
 
@@ -313,13 +377,29 @@ int volume_lookup(struct volume_state *vol, uint64_t lba, uint32_t n, struct map
 int map_lookup(struct volume_state *vol, uint64_t lba, uint32_t n, struct mapping *res, bool wait);
 /* How the tree maps lba, and how many blocks from there on (1 .. max) surely are alike. Fiber. 0 or -EIO. */
 int map_run(struct volume_state *vol, uint64_t lba, uint64_t max, bool *mapped, uint64_t *blocks);
-/* Merges the frozen overlay and touch list into the tree; writes nodes to the meta stream, counts liveness in lseg->delta.
+/* Do two images' trees map lba to the same block, and how many blocks from there on (1 .. max) surely are alike? What they
+ * share is passed in one step. Fiber. 0 or -EIO. */
+int map_same_run(struct volume_state *vol, const struct volume_state *other, uint64_t lba, uint64_t max, bool *same,
+		 uint64_t *blocks);
+/* Merges a layer into the tree `base`, whose reference it takes over, and hands out one to the new tree. Writes nodes to
+ * the meta stream and counts references, see refs.h. Fiber. */
+int map_merge(struct volume_state *vol, const struct layer *layer, const struct map_root *base, struct map_root *root,
+	      int64_t *mapped_delta);
+/* One more or one less reference to a tree. What is left by the last one must have been unmapped. Fiber. */
+int map_root_get(struct lineage *lin, const struct map_root *root);
+int map_root_put(struct lineage *lin, const struct map_root *root);
+/* Where to unmap an image up to, from its beginning, so that about *nodes nodes of its own are visited, which are taken off.
  * Fiber. */
-int map_merge(struct volume_state *vol, struct map_root *root, int64_t *mapped_delta);
+int map_step(struct volume_state *vol, uint32_t *nodes, uint64_t *end);
 /* Does the tree refer to this node of that level on its way to key? Fiber. */
 int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const struct node_ptr *ptr, bool *refers);
 /* The next merge rewrites the nodes on the way to key. 0 or -ENOMEM. */
 int map_touch(struct volume_state *vol, uint64_t key);
+int layer_touch(struct layer *layer, uint64_t key);
+/* Calls fn for each node of the tree, parents first, and (level -1) for each block that leaves refer to. Where it returns a
+ * positive number, what is below is left out; an error ends the walk. Fiber. */
+typedef int map_walk_fn(void *arg, uint64_t key, int level, const struct node_ptr *ptr);
+int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg);
 /* Reads a block of the meta stream, checked against its CRC32C. Fiber. */
 int meta_read(struct lineage *lin, const struct node_ptr *ptr, void *buf);
 /* Appends a block to the meta stream. Fiber. */
@@ -342,17 +422,49 @@ void checkpoint_later(struct lineage *lin);
 void checkpoint_init(struct lineage *lin);
 /* Makes one and waits. Fiber. */
 int checkpoint_run(struct lineage *lin);
+/* Blocks that only this image refers to, as of the last checkpoint. Fiber. */
+int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks);
 /* --- recover.c -------------------------------------------------------------------------------------------- */
 
 /* Loads liveness, replays the log, seals its end. Fiber of the home loop. `segments` are all the lineage has. */
 int lineage_recover(struct lineage *lin, const struct lineage_format *f, const struct segment *segments, uint32_t count,
 		    struct err *err);
 
+/* --- fork.c: images made from images -------------------------------------------------------------------------- */
+
+/* A new image that holds what `origin` holds now, in O(1); nothing is copied. In memory, on both sides of which writes may
+ * be in flight. Then all batches before its fork_seq must be durable, and the image be committed, before fork_done says
+ * how it went; no checkpoint begins meanwhile. -ENOMEM, -EMLINK: too many images, or the lineage's error. Fiber. */
+int fork_image(struct volume_state *origin, uint64_t id, const struct volume_format *f, struct volume_state **out);
+/* Waits until fork_image need not wait for a checkpoint. Fiber. */
+int fork_wait_room(struct volume_state *origin);
+/* Makes durable what the image holds. Fiber. */
+int fork_sync(struct volume_state *image);
+void fork_done(struct volume_state *image, bool committed);
+/* The volume, of which nothing is in flight, gets what the snapshot holds; *old, a new image that goes, gets what it held. To be
+ * made durable likewise, and ended in any case where *old is set. Fiber. */
+int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot, uint64_t old_id, struct volume_state **old);
+void rollback_end(struct volume_state *vol, struct volume_state *old, bool committed);
+
+/* Recovery: the fresh images, in the order of their forks. */
+struct fork_list {
+	struct volume_state **image;
+	uint32_t count, next;
+};
+/* Gives them their trees. -EUCLEAN: what the catalog says of them cannot be; -ENOMEM. */
+int forks_load(struct lineage *lin, struct fork_list *list);
+/* The replay has come to batch `seq`: those forked up to there get their layers. Errors as above. */
+int forks_replay(struct fork_list *list, uint64_t seq);
+void forks_release(struct fork_list *list);
+
 /* --- lineage.c: life cycle -------------------------------------------------------------------------------- */
 
 int lineage_alloc(struct volumes *vols, struct pool *pool, struct vloop *vl, uint64_t id, struct policy policy,
 		  struct lineage **out);
-/* Adds a volume before the lineage is started. */
+/* An image that belongs to no list yet, without layers. NULL: no memory. */
+struct volume_state *volume_state_new(struct lineage *lin, uint64_t id, const struct volume_format *f);
+void volume_state_free(struct volume_state *vol);
+/* Adds an image before the lineage is started. */
 struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const struct volume_format *f);
 /* Checkpoint (unless abandoned) and stop. No request is in flight. Fiber of the home loop. */
 int lineage_close(struct lineage *lin, bool abandon);

@@ -60,6 +60,7 @@ struct lseg *lseg_add(struct lineage *lin, const struct segment *seg)
 void lseg_del(struct lineage *lin, struct lseg *lseg)
 {
 	lin->segs[lseg->seg.segno] = NULL;
+	mem_free(lseg->ref_page);
 	mem_free(lseg);
 }
 
@@ -711,8 +712,10 @@ void log_init(struct lineage *lin)
 
 void log_release(struct lineage *lin)
 {
-	for (uint32_t i = 0; i < lin->segs_cap; i++)
-		mem_free(lin->segs[i]);
+	for (uint32_t i = 0; i < lin->segs_cap; i++) {
+		if (lin->segs[i])
+			lseg_del(lin, lin->segs[i]);
+	}
 	mem_free(lin->segs);
 	list_del(&lin->starved);
 }

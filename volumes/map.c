@@ -8,8 +8,10 @@
  *
  * so every node that changes is read once and written once, and all new nodes are at least a quarter full: where a
  * builder is left with fewer entries, it goes on with the next sibling although no item touches that one.
- * Liveness is counted here and only here: +1 for each block or node that the new tree refers to and the old one did not,
- * -1 for the reverse, in lseg->delta. */
+ *
+ * References are counted here and only here (refs.h). A node that is visited and has no other reference dies, and what it
+ * refers to is passed on to the new node or dropped. One that has others, or is reached through such a node, lives on: its
+ * copy takes references of its own. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,12 +31,12 @@ struct node_want {
 	uint64_t lo, hi;         /* keys are in [lo, hi) */
 };
 
-static bool node_valid(const struct map_node *node, const struct lineage *lin, uint32_t volume, const struct node_want *want)
+static bool node_valid(const struct map_node *node, const struct lineage *lin, const struct node_want *want)
 {
 	uint32_t count = le16_get(node->count);
 	uint64_t at = want->lo;
 
-	if (le32_get(node->magic) != MAP_MAGIC || le64_get(node->lineage) != lin->id || le32_get(node->volume) != volume)
+	if (le32_get(node->magic) != MAP_MAGIC || le64_get(node->lineage) != lin->id)
 		return false;
 	if (le16_get(node->level) != want->level || count == 0 || count > MAP_FANOUT)
 		return false;
@@ -51,9 +53,15 @@ static bool node_valid(const struct map_node *node, const struct lineage *lin, u
 int meta_read(struct lineage *lin, const struct node_ptr *ptr, void *buf)
 {
 	struct lseg *lseg = lseg_get(lin, ptr->segno);
+	const uint8_t *unwritten;
 
 	if (!lseg || ptr->index >= lin->segment_blocks)
 		return -EIO;
+	unwritten = log_find_unwritten(lin, lseg, ptr->index);
+	if (unwritten) {
+		memcpy(buf, unwritten, BLOCK_BYTES);
+		return 0;
+	}
 	return scan_read_block(lin, lseg, ptr->index, ptr->crc, buf) < 0 ? -EIO : 0;
 }
 
@@ -63,7 +71,7 @@ static int node_load(struct volume_state *vol, const struct node_want *want, str
 	void *buf = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
 	int rc = buf ? meta_read(lin, &want->ptr, buf) : -ENOMEM;
 
-	if (rc == 0 && !node_valid(buf, lin, vol->number, want))
+	if (rc == 0 && !node_valid(buf, lin, want))
 		rc = -EIO;
 	if (rc == 0) {
 		*out = nodecache_put(&lin->vl->cache, lin->id, &want->ptr, buf);
@@ -224,6 +232,115 @@ int map_run(struct volume_state *vol, uint64_t lba, uint64_t max, bool *mapped, 
 	return 0;
 }
 
+/* --- difference ----------------------------------------------------------------------------------------------- */
+
+static bool same_node(const struct node_ptr *a, const struct node_ptr *b)
+{
+	return a->segno == b->segno && a->index == b->index && a->crc == b->crc;
+}
+
+/* One way down two trees at once: the nodes that cover lba, which leads as far as they are different. */
+struct pair {
+	struct volume_state *vol;
+	uint64_t lba;
+	struct node_want want[2];
+	bool empty[2];                   /* the tree has no nodes */
+};
+
+/* Goes down one level on the side that is higher, or on both. */
+static int pair_descend(struct pair *p)
+{
+	uint32_t level[2] = { p->empty[0] ? 0 : p->want[0].level, p->empty[1] ? 0 : p->want[1].level };
+
+	for (int side = 0; side < 2; side++) {
+		struct cache_entry *e;
+		uint32_t i;
+		int rc;
+
+		if (level[side] == 0 || level[side] < level[!side])
+			continue;
+		rc = node_get(p->vol, &p->want[side], true, &e);
+		if (rc < 0)
+			return rc;
+		i = entries_upto(e->node, p->lba);
+		p->want[side] = child_want(e->node, &p->want[side], i > 0 ? i - 1 : 0);
+		nodecache_unpin(e);
+	}
+	return 0;
+}
+
+/* Where the leaf that covers the pair's lba maps [lba, lba + n). */
+static int pair_leaf(struct pair *p, int side, uint32_t n, struct mapping *res)
+{
+	struct cache_entry *e;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		res[i] = (struct mapping){ .segno = p->empty[side] ? SEGNO_NONE : SEGNO_UNKNOWN };
+	if (!p->empty[side])
+		rc = node_get(p->vol, &p->want[side], true, &e);
+	if (rc < 0 || p->empty[side])
+		return rc;
+	take_from_leaf(e->node, p->want[side].hi, p->lba, n, res);
+	nodecache_unpin(e);
+	return 0;
+}
+
+static bool same_place(const struct mapping *a, const struct mapping *b)
+{
+	return a->segno == b->segno && (mapping_is_hole(a) || a->index == b->index);
+}
+
+/* Two different leaves: block by block. */
+static int pair_compare(struct pair *p, uint64_t max, bool *same, uint64_t *blocks)
+{
+	struct mapping map[2][64];
+	uint32_t n = max < 64 ? (uint32_t)max : 64;
+	int rc = pair_leaf(p, 0, n, map[0]);
+
+	if (rc == 0)
+		rc = pair_leaf(p, 1, n, map[1]);
+	if (rc < 0)
+		return rc;
+	*same = same_place(&map[0][0], &map[1][0]);
+	for (*blocks = 1; *blocks < n && same_place(&map[0][*blocks], &map[1][*blocks]) == *same;)
+		++*blocks;
+	return 0;
+}
+
+static uint64_t pair_end(const struct pair *p)
+{
+	uint64_t end[2] = { p->empty[0] ? BATCH_LBA_MAX : p->want[0].hi, p->empty[1] ? BATCH_LBA_MAX : p->want[1].hi };
+
+	return end[0] < end[1] ? end[0] : end[1];
+}
+
+int map_same_run(struct volume_state *vol, const struct volume_state *other, uint64_t lba, uint64_t max, bool *same,
+		 uint64_t *blocks)
+{
+	struct pair p = { .vol = vol, .lba = lba, .want = { root_want(&vol->root), root_want(&other->root) },
+			  .empty = { vol->root.height == 0, other->root.height == 0 } };
+
+	*same = true;
+	*blocks = max;
+	if (p.empty[0] && p.empty[1])
+		return 0;
+	for (;;) {
+		bool leaves = (p.empty[0] || p.want[0].level == 0) && (p.empty[1] || p.want[1].level == 0);
+		uint64_t left;
+		int rc;
+
+		left = pair_end(&p) - lba < max ? pair_end(&p) - lba : max;
+		if (!p.empty[0] && !p.empty[1] && same_node(&p.want[0].ptr, &p.want[1].ptr)) {
+			*blocks = left;
+			return 0;
+		}
+		rc = leaves ? pair_compare(&p, left, same, blocks) : pair_descend(&p);
+		if (rc < 0 || leaves)
+			return rc;
+	}
+}
+
 /* --- merge: building ---------------------------------------------------------------------------------------- */
 
 struct builder_level {
@@ -234,6 +351,8 @@ struct builder_level {
 
 struct merge {
 	struct volume_state *vol;
+	bool uncounted;                  /* the map of the counts: never shared */
+	bool drop_shared;                /* the image goes: what it shares need not be looked into */
 	const uint64_t *touch, *touch_end; /* keys to be touched, ascending */
 	struct omap_iter item;           /* next overlay item not yet merged whole */
 	bool more;
@@ -242,14 +361,25 @@ struct merge {
 	struct builder_level level[MAP_LEVELS_MAX];
 };
 
-static int count_live(struct merge *mg, uint32_t segno, int32_t by)
+/* One reference more or less to a block or node. *left: how many there are then. */
+static int count_ref(struct merge *mg, uint32_t segno, uint32_t index, int by, uint32_t *left)
 {
-	struct lseg *lseg = lseg_get(mg->vol->lin, segno);
+	struct lseg *lseg;
 
+	if (!mg->uncounted)
+		return refs_change(mg->vol->lin, segno, index, by, left);
+	lseg = lseg_get(mg->vol->lin, segno);
 	if (!lseg)
 		return -EIO;
 	lseg->delta += by;
+	if (left)
+		*left = 0;
 	return 0;
+}
+
+static int count_entry(struct merge *mg, const struct map_entry *e, int by)
+{
+	return count_ref(mg, le32_get(e->segno), le32_get(e->index), by, NULL);
 }
 
 static int emit(struct merge *mg, uint32_t level, const struct map_entry *e);
@@ -277,7 +407,7 @@ static int write_node(struct merge *mg, uint32_t level, uint32_t n)
 		nodecache_unpin(cached);
 	memmove(b->entry, b->entry + n, (b->count - n) * sizeof(b->entry[0]));
 	b->count -= n;
-	rc = count_live(mg, ptr.segno, 1);
+	rc = count_ref(mg, ptr.segno, ptr.index, 1, NULL);
 	up.segno = le32_of(ptr.segno);
 	up.index = le32_of(ptr.index);
 	up.crc = le32_of(ptr.crc);
@@ -351,7 +481,7 @@ static int take_items_below(struct merge *mg, uint64_t upto)
 					le32_of(m->crc), le32_of(m->birth) };
 		mg->mapped++;
 		mg->more = omap_next(&mg->item);
-		rc = count_live(mg, m->segno, 1);
+		rc = count_entry(mg, &e, 1);
 		if (rc == 0)
 			rc = emit(mg, 0, &e);
 		if (rc < 0)
@@ -366,19 +496,23 @@ static bool item_covers(const struct merge *mg, uint64_t lba)
 	return mg->more && omap_key(&mg->item) <= lba && lba < item_end(mg);
 }
 
-static int merge_leaf(struct merge *mg, const struct map_node *leaf, uint64_t hi)
+/* kept: the leaf lives on, as others refer to it. */
+static int merge_leaf(struct merge *mg, const struct map_node *leaf, uint64_t hi, bool kept)
 {
 	for (uint32_t i = 0; i < le16_get(leaf->count); i++) {
 		const struct map_entry *e = &leaf->entry[i];
 		uint64_t lba = le64_get(e->key);
+		bool gone;
 		int rc = take_items_below(mg, lba);
 
-		if (rc == 0 && item_covers(mg, lba)) {
-			mg->mapped--;
-			rc = count_live(mg, le32_get(e->segno), -1);
-		} else if (rc == 0) {
+		if (rc < 0)
+			return rc;
+		gone = item_covers(mg, lba);
+		mg->mapped -= gone;
+		if (gone != kept)        /* else its reference is passed on to the new leaf, or stays with the old one */
+			rc = count_entry(mg, e, gone ? -1 : 1);
+		if (rc == 0 && !gone)
 			rc = emit(mg, 0, e);
-		}
 		if (rc < 0)
 			return rc;
 	}
@@ -387,13 +521,13 @@ static int merge_leaf(struct merge *mg, const struct map_node *leaf, uint64_t hi
 	return take_items_below(mg, hi);
 }
 
-static int merge_child(struct merge *mg, const struct map_entry *e, const struct node_want *want);
+static int merge_child(struct merge *mg, const struct map_entry *e, const struct node_want *want, bool kept);
 
-static int merge_children(struct merge *mg, const struct map_node *node, const struct node_want *want)
+static int merge_children(struct merge *mg, const struct map_node *node, const struct node_want *want, bool kept)
 {
 	for (uint32_t i = 0; i < le16_get(node->count); i++) {
 		struct node_want child = child_want(node, want, i);
-		int rc = merge_child(mg, &node->entry[i], &child);
+		int rc = merge_child(mg, &node->entry[i], &child, kept);
 
 		if (rc < 0)
 			return rc;
@@ -406,25 +540,47 @@ static bool has_work_below(const struct merge *mg, uint64_t hi)
 	return (mg->more && omap_key(&mg->item) < hi) || (mg->touch < mg->touch_end && *mg->touch < hi);
 }
 
-static int merge_child(struct merge *mg, const struct map_entry *e, const struct node_want *want)
+/* Gives up the reference to a node whose copy is about to be made, unless it comes from a node that lives on. *lives: so
+ * does this one. */
+static int leave_node(struct merge *mg, const struct node_want *want, bool kept, bool *lives)
+{
+	uint32_t left = 1;
+	int rc = kept ? 0 : count_ref(mg, want->ptr.segno, want->ptr.index, -1, &left);
+
+	*lives = left > 0;
+	return rc;
+}
+
+static bool is_unmapped_whole(const struct merge *mg, const struct node_want *want)
+{
+	return item_covers(mg, want->lo) && item_end(mg) >= want->hi;
+}
+
+/* `kept`: the parent lives on. */
+static int merge_child(struct merge *mg, const struct map_entry *e, const struct node_want *want, bool kept)
 {
 	struct cache_entry *cached;
+	bool lives = false;
 	int rc = 0;
 
-	if (!has_work_below(mg, want->hi) && can_pass(mg, want->level, &rc))
-		return emit(mg, want->level + 1, e);
-	if (rc < 0)
+	if (!has_work_below(mg, want->hi) && can_pass(mg, want->level, &rc)) {
+		if (kept)
+			rc = count_entry(mg, e, 1);
+		return rc < 0 ? rc : emit(mg, want->level + 1, e);
+	}
+	if (rc == 0)
+		rc = leave_node(mg, want, kept, &lives);
+	if (rc < 0 || (lives && mg->drop_shared && is_unmapped_whole(mg, want)))
 		return rc;
 	if (++mg->reads % 4 == 0)
 		fiber_yield();           /* guests first */
 	rc = node_get(mg->vol, want, true, &cached);
 	if (rc < 0)
 		return rc;
-	rc = count_live(mg, want->ptr.segno, -1);
-	if (rc == 0 && want->level == 0)
-		rc = merge_leaf(mg, cached->node, want->hi);
-	else if (rc == 0)
-		rc = merge_children(mg, cached->node, want);
+	if (want->level == 0)
+		rc = merge_leaf(mg, cached->node, want->hi, lives);
+	else
+		rc = merge_children(mg, cached->node, want, lives);
 	nodecache_unpin(cached);
 	return rc;
 }
@@ -464,9 +620,9 @@ static int by_key(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-int map_touch(struct volume_state *vol, uint64_t key)
+int layer_touch(struct layer *layer, uint64_t key)
 {
-	struct touch_list *t = &vol->touch[vol->active];
+	struct touch_list *t = &layer->touch;
 
 	if (t->count == t->cap) {
 		uint32_t cap = t->cap ? 2 * t->cap : 256;
@@ -482,6 +638,48 @@ int map_touch(struct volume_state *vol, uint64_t key)
 	}
 	t->key[t->count++] = key;
 	return 0;
+}
+
+int map_touch(struct volume_state *vol, uint64_t key)
+{
+	struct layer *top = layer_top(vol);
+
+	if (!top) {                      /* a snapshot */
+		top = layer_new();
+		if (!top)
+			return -ENOMEM;
+		layer_push(vol, top);
+	}
+	return layer_touch(top, key);
+}
+
+static int walk_node(struct volume_state *vol, const struct node_want *want, map_walk_fn *fn, void *arg)
+{
+	struct cache_entry *e = NULL;
+	int rc = fn(arg, want->lo, (int)want->level, &want->ptr);
+
+	if (rc == 0)
+		rc = node_get(vol, want, true, &e);
+	else
+		return rc < 0 ? rc : 0;
+	for (uint32_t i = 0; rc >= 0 && i < le16_get(e->node->count); i++) {
+		struct node_want child = child_want(e->node, want, i);
+
+		if (want->level > 0)
+			rc = walk_node(vol, &child, fn, arg);
+		else
+			rc = fn(arg, le64_get(e->node->entry[i].key), -1, &child.ptr);
+	}
+	if (e)
+		nodecache_unpin(e);
+	return rc < 0 ? rc : 0;
+}
+
+int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg)
+{
+	struct node_want want = root_want(&vol->root);
+
+	return vol->root.height == 0 ? 0 : walk_node(vol, &want, fn, arg);
 }
 
 int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const struct node_ptr *ptr, bool *refers)
@@ -509,36 +707,94 @@ int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const 
 	return 0;
 }
 
-int map_merge(struct volume_state *vol, struct map_root *root, int64_t *mapped_delta)
+static int merge_root(struct merge *mg, const struct map_root *base)
 {
-	const struct overlay *ov = &vol->overlay[!vol->active];
-	const struct touch_list *touch = &vol->touch[!vol->active];
+	struct node_want want = root_want(base);
+	struct map_entry e = { .segno = le32_of(want.ptr.segno), .index = le32_of(want.ptr.index),
+			       .crc = le32_of(want.ptr.crc) };
+
+	return base->height == 0 ? take_items_below(mg, UINT64_MAX) : merge_child(mg, &e, &want, false);
+}
+
+int map_merge(struct volume_state *vol, const struct layer *layer, const struct map_root *base, struct map_root *root,
+	      int64_t *mapped_delta)
+{
+	const struct touch_list *touch = &layer->touch;
 	struct merge *mg = mem_zalloc(sizeof(*mg));
 	int rc = 0;
 
 	if (!mg)
 		return -ENOMEM;
 	mg->vol = vol;
+	mg->uncounted = vol == vol->lin->refs.map;
+	mg->drop_shared = vol->going && layer->group == 1;
 	if (touch->count > 0) {
 		qsort(touch->key, touch->count, sizeof(*touch->key), by_key);
 		mg->touch = touch->key;
 		mg->touch_end = touch->key + touch->count;
 	}
-	mg->more = omap_seek(&ov->items, 0, &mg->item);
-	if (vol->root.height == 0) {
-		rc = take_items_below(mg, UINT64_MAX);
-	} else {
-		struct node_want want = root_want(&vol->root);
-		struct map_entry e = { .segno = le32_of(want.ptr.segno), .index = le32_of(want.ptr.index),
-				       .crc = le32_of(want.ptr.crc) };
-
-		rc = merge_child(mg, &e, &want);
-	}
+	mg->more = omap_seek(&layer->changes.items, 0, &mg->item);
+	rc = merge_root(mg, base);
 	if (rc == 0)
 		rc = finish_root(mg, root);
 	*mapped_delta = mg->mapped;
 	mem_free(mg);
 	return rc;
+}
+
+int map_root_get(struct lineage *lin, const struct map_root *root)
+{
+	return root->height == 0 ? 0 : refs_change(lin, root->ptr.segno, root->ptr.index, 1, NULL);
+}
+
+int map_root_put(struct lineage *lin, const struct map_root *root)
+{
+	return root->height == 0 ? 0 : refs_change(lin, root->ptr.segno, root->ptr.index, -1, NULL);
+}
+
+/* --- taking a tree down ------------------------------------------------------------------------------------- */
+
+/* The highest node on the way to key that others refer to, or else the node above the leaves; *nodes: what unmapping its
+ * range visits. */
+static int step_over(struct volume_state *vol, uint64_t key, struct node_want *want, uint32_t *nodes)
+{
+	*want = root_want(&vol->root);
+	for (;;) {
+		struct cache_entry *e;
+		uint32_t refs, i;
+		int rc = refs_count(vol->lin, want->ptr.segno, want->ptr.index, &refs);
+
+		*nodes = 1;
+		if (rc < 0 || refs > 1 || want->level == 0)
+			return rc;
+		rc = node_get(vol, want, true, &e);
+		if (rc < 0)
+			return rc;
+		if (want->level == 1) {
+			*nodes += le16_get(e->node->count);
+			nodecache_unpin(e);
+			return 0;
+		}
+		i = entries_upto(e->node, key);
+		*want = child_want(e->node, want, i > 0 ? i - 1 : 0);
+		nodecache_unpin(e);
+	}
+}
+
+int map_step(struct volume_state *vol, uint32_t *nodes, uint64_t *end)
+{
+	*end = 0;
+	while (*nodes > 0 && *end < BATCH_LBA_MAX && vol->root.height > 0) {
+		struct node_want want;
+		uint32_t n;
+		int rc = step_over(vol, *end, &want, &n);
+
+		if (rc < 0)
+			return rc;
+		*nodes -= n < *nodes ? n : *nodes;
+		*end = want.hi;
+	}
+	return 0;
 }
 
 /* --- meta stream -------------------------------------------------------------------------------------------- */

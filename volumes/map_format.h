@@ -7,13 +7,13 @@
  *     4     2  level
  *     6     2  count    entries, 1 .. 169
  *     8     8  lineage
- *    16     4  volume   lineage's number of the volume
+ *    16     4  volume   lineage's number of the volume that it was written for (others may share it)
  *    20    12  zero
  *    32  24*c  entries  {key 8, segno 4, index 4, crc 4, birth 4}, keys ascending
  *
  * In a leaf key is the LBA and the rest is where the block is, its CRC32C and its birth. In an inner node the entry
  * points to a child whose keys are >= key and < the next entry's key (the first child also holds smaller ones).
- * Valid if and only if: the block's CRC32C is the pointer's; magic, lineage, volume and level are as expected; count is in
+ * Valid if and only if: the block's CRC32C is the pointer's; magic, lineage and level are as expected; count is in
  * range; keys ascend strictly and lie in the range that the parent gives.
  *
  * Liveness table (a chain of blocks named by the checkpoint):
@@ -27,7 +27,9 @@
  *
  * Valid if and only if: CRC32C as its pointer says, magic and lineage match, count is in range, every segno is a segment of
  * the lineage with that grant, live is not above the segment's size, and the chain is no longer than the lineage's segments
- * need. Live counts the blocks that maps refer to (data and map nodes); blocks of the table itself are not counted. */
+ * need. Live counts the blocks that maps refer to (data and map nodes); blocks of the table itself are not counted.
+ *
+ * Page of reference counts: 2048 numbers le16, see refs.h. Valid if and only if its CRC32C is the map's. */
 #ifndef VOLUMES_MAP_FORMAT_H
 #define VOLUMES_MAP_FORMAT_H
 
@@ -97,9 +99,14 @@ struct lineage_format {
 	le64 meta_grant;         /* where the next meta batch goes; 0: none */
 	le32 meta_index;
 	struct ptr_format live;
+	le32 refs_height;        /* the map of reference counts, see refs.h */
+	struct ptr_format refs;
 };
 
 #define VOLUME_TRIM_PENDING 1u   /* blocks beyond the size are still to be unmapped */
+#define VOLUME_SNAPSHOT 2u       /* never written */
+#define VOLUME_DELETED 4u        /* has no name; goes when its tree has been taken down */
+#define NUMBER_NONE UINT32_MAX
 
 /* CAT_VOLUME object: what management decides. Changed by the pool's loop only. */
 struct volume_format {
@@ -109,8 +116,12 @@ struct volume_format {
 	le64 size_bytes;
 	le64 created_s;
 	le32 flags;
-	le32 zero;
-	uint8_t name[POOL_NAME_MAX];     /* zero padded */
+	le32 of;                 /* SNAPSHOT: number of the volume whose snapshot it is */
+	uint8_t name[POOL_NAME_MAX];     /* zero padded; of a snapshot what comes behind the @ */
+	/* Without a CAT_MAP object the image begins with its origin's tree and what the log has up to fork_seq. */
+	le32 origin;             /* number of an image of the lineage, NUMBER_NONE */
+	le32 fork_birth;         /* blocks of the origin up to this birth are its own */
+	le64 fork_seq;
 };
 
 /* CAT_MAP object, same id as its volume: what the last checkpoint found. Changed by the home loop only. */
@@ -120,8 +131,8 @@ struct map_root_format {
 	le64 mapped_blocks;
 };
 
-static_assert(sizeof(struct lineage_format) == 56, "lineage object");
-static_assert(sizeof(struct volume_format) == 104, "volume object");
+static_assert(sizeof(struct lineage_format) == 72, "lineage object");
+static_assert(sizeof(struct volume_format) == 120, "volume object");
 static_assert(sizeof(struct map_root_format) == 24, "map object");
 
 #endif

@@ -10,6 +10,7 @@
  * Where batches are missing that a later header knows to have been flushed, the disk has lost data: recovery refuses,
  * rather than to roll back what was promised. What always holds: a lineage is opened with a prefix of its history that
  * includes all that was flushed; or not at all. Bounded by the log since the checkpoint. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,7 @@ struct recovery {
 	uint32_t kept;                   /* scans that hold part of the chain */
 	uint64_t end_seq;                /* first batch that is not there */
 	uint64_t flushed_seq;            /* newest that any header knows to be flushed */
+	struct fork_list forks;
 	int rc;
 	struct waitq done;
 	void (*step)(struct recovery *r, struct scan *scan, uint8_t *buf);
@@ -221,6 +223,11 @@ static void find_end(struct recovery *r)
 
 static int check_promises(const struct recovery *r, struct err *err)
 {
+	const struct fork_list *forks = &r->forks;
+
+	if (forks->count > 0 && forks->image[forks->count - 1]->fork_seq > r->end_seq)
+		return err_set(err, -EIO, "the log is damaged: batch %llu is missing, but a snapshot or clone was made later",
+			       (unsigned long long)r->end_seq);
 	if (r->end_seq > r->flushed_seq)
 		return 0;
 	return err_set(err, -EIO, "the log is damaged: batch %llu is missing, but everything up to batch %llu was flushed",
@@ -236,7 +243,7 @@ static int apply_data(struct volume_state *vol, const struct found *f, uint64_t 
 	for (uint32_t i = 0; i < count; i++) {
 		struct mapping m = { .segno = f->lseg->seg.segno, .index = f->index + 1 + first + i,
 				     .crc = le32_get(crcs[first + i]), .birth = vol->lin->birth };
-		int rc = overlay_put_block(&vol->overlay[vol->active], lba + i, &m);
+		int rc = volume_map_block(vol, lba + i, &m);
 
 		if (rc < 0)
 			return rc;
@@ -255,10 +262,12 @@ static int apply_batch(struct lineage *lin, const struct found *f)
 		bool data = le32_get(e[i].op) == BATCH_DATA;
 		int rc = 0;
 
-		if (vol && data)
+		if (vol && (vol->flags & VOLUME_SNAPSHOT))
+			rc = -EUCLEAN;
+		else if (vol && data)
 			rc = apply_data(vol, f, lba, (uint32_t)count, first);
 		else if (vol)
-			rc = overlay_put_hole(&vol->overlay[vol->active], lba, count);
+			rc = volume_map_hole(vol, lba, count);
 		if (rc < 0)
 			return rc;
 		if (data)
@@ -279,7 +288,9 @@ static int apply_chain(struct recovery *r, struct lseg **tail, uint32_t *tail_bl
 
 			if (f->seq >= r->end_seq)
 				return 0;
-			rc = f->seq < lin->log_point.seq ? 0 : apply_batch(lin, f);
+			rc = forks_replay(&r->forks, f->seq);
+			if (rc == 0 && f->seq >= lin->log_point.seq)
+				rc = apply_batch(lin, f);
 			if (rc < 0)
 				return rc;
 			f->lseg->last_seq = f->seq;
@@ -303,6 +314,7 @@ static bool seal_one(struct cat_txn *txn, struct scan *scan, const struct lseg *
 {
 	struct lseg *lseg = scan->lseg;
 
+	assert(lseg);
 	if (lseg == tail) {
 		if (lseg->seg.sealed_blocks == tail_blocks)
 			return false;
@@ -371,6 +383,8 @@ static int replay(struct recovery *r, struct err *err)
 	tail = initial_tail(r, &tail_blocks);
 	rc = apply_chain(r, &tail, &tail_blocks);
 	if (rc == 0)
+		rc = forks_replay(&r->forks, r->end_seq);
+	if (rc == 0)
 		rc = seal(r, tail, tail_blocks);
 	if (rc < 0)
 		return err_set(err, rc, "cannot replay the log");
@@ -390,6 +404,7 @@ static void release_recovery(struct recovery *r)
 			mem_free(list_entry(node, struct found, node));
 	}
 	mem_free(r->scans);
+	forks_release(&r->forks);
 }
 
 /* Map nodes go on where the last checkpoint stopped: what is behind that was never referred to. */
@@ -431,6 +446,14 @@ int lineage_recover(struct lineage *lin, const struct lineage_format *f, const s
 			return err_set(err, -EIO, "segment %u of the lineage is named twice, or no memory", segments[i].segno);
 	}
 	resume_meta(lin, le64_get(f->meta_grant), le32_get(f->meta_index));
+	lin->refs.map->root = (struct map_root){ .height = le32_get(f->refs_height),
+						 .ptr = { le32_get(f->refs.segno), le32_get(f->refs.index),
+							  le32_get(f->refs.crc) } };
+	if (lin->refs.map->root.height > MAP_LEVELS_MAX)
+		return err_set(err, -EUCLEAN, "the map of reference counts is damaged");
+	rc = forks_load(lin, &r.forks);
+	if (rc < 0)
+		return err_set(err, rc, rc == -ENOMEM ? "out of memory" : "its snapshots and clones do not fit together");
 	rc = live_load(lin, &live, err);
 	if (rc == 0)
 		rc = replay(&r, err);

@@ -70,41 +70,42 @@ static int seal_segments(struct stream *st)
 	return rc;
 }
 
-static int remap_block(struct overlay *ov, uint64_t lba, const struct mapping *from, const struct mapping *to)
+/* In whichever layer it is: an image may have been forked since. */
+static void remap_block(struct volume_state *vol, uint64_t lba, const struct mapping *from, const struct mapping *to)
 {
-	const struct mapping *m = omap_get(&ov->items, lba);
+	for (uint32_t i = 0; i < vol->layers; i++) {
+		struct mapping *m = omap_get(&vol->layer[i]->changes.items, lba);
 
-	if (!m || m->segno != from->segno || m->index != from->index)
-		return 0;
-	return omap_put(&ov->items, lba, to);
+		if (!m || m->segno != from->segno || m->index != from->index)
+			continue;
+		m->segno = to->segno;
+		m->index = to->index;
+	}
 }
 
 /* Changes the mappings that point into the batch's old place. */
-static int remap_batch(struct lineage *lin, const struct batch *b, uint32_t segno, uint32_t start)
+static void remap_batch(struct lineage *lin, const struct batch *b, uint32_t segno, uint32_t start)
 {
 	const struct batch_extent *e = batch_extents((const struct batch_header *)b->buf);
-	uint32_t at = 0;
-	int rc = 0;
+	uint32_t at = 1;
 
 	for (uint32_t i = 0; i < b->extents; i++) {
 		struct volume_state *vol = lineage_find_volume(lin, le32_get(e[i].volume));
 
 		if (le32_get(e[i].op) != BATCH_DATA)
 			continue;
-		for (uint32_t j = 0; j < le32_get(e[i].count) && rc == 0; j++, at++) {
-			struct mapping from = { b->lseg->seg.segno, b->start + 1 + at, b->crc[at], lin->birth };
-			struct mapping to = { segno, start + 1 + at, b->crc[at], lin->birth };
+		for (uint32_t j = 0; j < le32_get(e[i].count); j++, at++) {
+			struct mapping from = { .segno = b->lseg->seg.segno, .index = b->start + at };
+			struct mapping to = { .segno = segno, .index = start + at };
 
-			rc = remap_block(&vol->overlay[0], le64_get(e[i].lba) + j, &from, &to);
-			if (rc == 0)
-				rc = remap_block(&vol->overlay[1], le64_get(e[i].lba) + j, &from, &to);
+			if (vol)
+				remap_block(vol, le64_get(e[i].lba) + j, &from, &to);
 		}
 	}
-	return rc;
 }
 
 /* Puts all batches at the start of a fresh segment, without giving way. */
-static int move_batches(struct stream *st, struct lseg *to)
+static void move_batches(struct stream *st, struct lseg *to)
 {
 	struct lineage *lin = st->lin;
 
@@ -114,10 +115,8 @@ static int move_batches(struct stream *st, struct lseg *to)
 	st->last_grant = to->seg.grant;
 	list_for_each(node, &st->inflight) {
 		struct batch *b = list_entry(node, struct batch, node);
-		int rc = remap_batch(lin, b, to->seg.segno, st->head);
 
-		if (rc < 0)
-			return rc;
+		remap_batch(lin, b, to->seg.segno, st->head);
 		b->lseg->unwritten--;
 		b->lseg = to;
 		b->lseg->unwritten++;
@@ -127,7 +126,6 @@ static int move_batches(struct stream *st, struct lseg *to)
 		st->head += b->total;
 		to->last_seq = b->seq;
 	}
-	return 0;
 }
 
 static int fresh_segment(struct stream *st, uint32_t avoid_disk, struct lseg **out)
@@ -155,10 +153,9 @@ static int relocate_data(struct stream *st)
 		return rc;
 	take_open(st);
 	rc = seal_segments(st);
-	if (rc == 0)
-		rc = move_batches(st, to);
 	if (rc < 0)
 		return rc;
+	move_batches(st, to);
 	st->relocating = false;
 	list_for_each_safe(node, next, &st->inflight)
 		batch_submit(list_entry(node, struct batch, node));

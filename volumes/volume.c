@@ -1,35 +1,22 @@
 /* The directory of volumes: catalog objects, handles, management, and the loops on which lineages live.
  *
- * Everything runs on the pool's loop under one lock, and goes to a lineage's home loop by fiber_call_on. A change is
- * first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until what was
+ * Everything runs on the pool's loop and goes to a lineage's home loop by fiber_call_on. Changes exclude each other (`change`,
+ * held over their I/O) but not those who only look: these hold `directory`, as a change does while it takes a
+ * volume away, and never over I/O. A change is first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until what was
  * beyond its end is unmapped; after a crash in between the next resize finishes that first, so old data never shows. */
 #include "volumes/volume.h"
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pool/base/mem.h"
+#include "volumes/directory.h"
 #include "volumes/lineage.h"
 
 #define OPEN_FIBERS_MAX 64u
-#define CALL_RETRY_NS (10ull * 1000 * 1000)
-
-struct volumes {
-	struct pool *pool;
-	struct volumes_opts opts;
-	struct loop *loop;
-	struct vloop *vloops;
-	uint32_t next_home;
-	struct list lineages;
-	struct list volumes;             /* struct volume_state by dir */
-	struct fmutex lock;
-	struct task squeeze;
-	_Atomic bool squeeze_queued;
-	struct lineage *_Atomic cleaner; /* the one that cleans */
-	_Atomic bool cleaners_wait;
-};
 
 const struct volumes_opts *volumes_options(const struct volumes *vols)
 {
@@ -81,20 +68,35 @@ void volumes_cleaned(struct volumes *vols, struct lineage *lin)
 
 /* --- catalog objects ---------------------------------------------------------------------------------------- */
 
-static int put_volume(struct volumes *vols, const struct volume_state *vol, const char *name, uint64_t size_bytes,
-		      uint32_t flags)
+struct volume_format volume_to_format(const struct volume_state *vol)
 {
 	struct volume_format f = {
 		.version = le32_of(1),
 		.number = le32_of(vol->number),
 		.lineage = le64_of(vol->lin->id),
-		.size_bytes = le64_of(size_bytes),
+		.size_bytes = le64_of(vol->size_bytes),
 		.created_s = le64_of(vol->created_s),
-		.flags = le32_of(flags),
+		.flags = le32_of(vol->flags),
+		.of = le32_of(vol->of),
+		.origin = le32_of(vol->origin),
+		.fork_birth = le32_of(vol->fork_birth),
+		.fork_seq = le64_of(vol->fork_seq),
 	};
+
+	memcpy(f.name, vol->name, strlen(vol->name));
+	return f;
+}
+
+static int put_volume(struct volumes *vols, const struct volume_state *vol, const char *name, uint64_t size_bytes,
+		      uint32_t flags)
+{
+	struct volume_format f = volume_to_format(vol);
 	struct cat_txn txn;
 	int rc;
 
+	f.size_bytes = le64_of(size_bytes);
+	f.flags = le32_of(flags);
+	memset(f.name, 0, sizeof(f.name));
 	memcpy(f.name, name, strlen(name));
 	cat_txn_init(&txn);
 	cat_put(&txn, CAT_VOLUME, vol->id, &f, sizeof(f));
@@ -111,7 +113,9 @@ static bool volume_format_valid(const struct cat_obj *obj)
 	if (obj->len_bytes != sizeof(*f) || le32_get(f->version) != 1)
 		return false;
 	memcpy(name, f->name, POOL_NAME_MAX);
-	return name_is_valid(name) && le64_get(f->size_bytes) > 0 && le64_get(f->size_bytes) <= VOLUME_SIZE_MAX &&
+	if (le32_get(f->flags) & VOLUME_DELETED ? name[0] != '\0' : !name_is_valid(name))
+		return false;
+	return le64_get(f->size_bytes) > 0 && le64_get(f->size_bytes) <= VOLUME_SIZE_MAX &&
 	       le64_get(f->size_bytes) % BLOCK_BYTES == 0;
 }
 
@@ -123,7 +127,7 @@ static bool lineage_format_valid(const struct cat_obj *obj)
 	       f->k + f->m <= SEGMENT_COLS_MAX && le64_get(f->seq) > 0;
 }
 
-static int commit_error(struct err *err, int rc, const char *what, const char *name)
+int directory_commit_error(struct err *err, int rc, const char *what, const char *name)
 {
 	return err_set(err, rc, "cannot %s '%s': %s", what, name,
 		       rc == -ENOSPC ? "the pool's catalog is full" :
@@ -254,9 +258,15 @@ static void start_lineage(struct lineage *lin, const struct lineage_format *f)
 		strcpy(lin->damage, "cannot be opened");
 }
 
+void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg)
+{
+	while (fiber_call_on(loop, fn, arg) < 0)
+		fiber_sleep_ns(CALL_RETRY_NS); /* no memory for a fiber there */
+}
+
 struct close_call {
 	struct lineage *lin;
-	bool abandon, closed;
+	bool abandon;
 	int res;
 };
 
@@ -265,7 +275,6 @@ static int close_on_home(void *arg)
 	struct close_call *call = arg;
 
 	call->res = lineage_close(call->lin, call->abandon);
-	call->closed = true;
 	return 0;
 }
 
@@ -274,8 +283,7 @@ static int stop_lineage(struct lineage *lin, bool abandon)
 	struct close_call call = { .lin = lin, .abandon = abandon || lin->damage[0] };
 
 	list_del(&lin->node);            /* no more squeezes from here on */
-	while (fiber_call_on(lin->loop, close_on_home, &call) < 0 && !call.closed)
-		fiber_sleep_ns(CALL_RETRY_NS); /* no memory for a fiber there */
+	directory_call(lin->loop, close_on_home, &call);
 	return call.res;
 }
 
@@ -329,6 +337,7 @@ static int load_map_root(struct volumes *vols, struct volume_state *vol)
 	const struct cat_obj *obj = catalog_get(pool_catalog(vols->pool), CAT_MAP, vol->id);
 	const struct map_root_format *r;
 
+	vol->fresh = !obj;
 	if (!obj)
 		return 0;
 	r = obj->data;
@@ -372,6 +381,19 @@ static int load_lineages(struct volumes *vols, struct list *todo, uint32_t *coun
 	return 0;
 }
 
+/* Each snapshot belongs to a volume that has a name. */
+static int check_snapshots(struct volumes *vols)
+{
+	list_for_each(node, &vols->volumes) {
+		const struct volume_state *vol = list_entry(node, struct volume_state, dir);
+		const struct volume_state *of = vol->flags & VOLUME_SNAPSHOT ? lineage_find_volume(vol->lin, vol->of) : vol;
+
+		if (!of || of->flags & VOLUME_DELETED || (of != vol && of->flags & VOLUME_SNAPSHOT))
+			return -EINVAL;
+	}
+	return 0;
+}
+
 static int load_volumes(struct volumes *vols, struct list *todo)
 {
 	struct catalog *cat = pool_catalog(vols->pool);
@@ -391,12 +413,13 @@ static int load_volumes(struct volumes *vols, struct list *todo)
 		vol = lineage_add_volume(lin, obj->id, f);
 		if (!vol)
 			return -ENOMEM;
-		list_push_back(&vols->volumes, &vol->dir);
+		if (!(vol->flags & VOLUME_DELETED))
+			list_push_back(&vols->volumes, &vol->dir);
 		rc = load_map_root(vols, vol);
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return check_snapshots(vols);
 }
 
 static void free_lineages(struct list *lineages)
@@ -422,7 +445,8 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 		vols->opts.checkpoint_log_bytes = CHECKPOINT_LOG_DEFAULT;
 	list_init(&vols->lineages);
 	list_init(&vols->volumes);
-	fmutex_init(&vols->lock);
+	fmutex_init(&vols->change);
+	fmutex_init(&vols->directory);
 	vols->squeeze.fn = squeeze_all;
 	list_init(&vols->squeeze.node);
 	vols->vloops = mem_zalloc(opts->loop_count * sizeof(*vols->vloops));
@@ -471,7 +495,7 @@ fail_loops:
 
 void volumes_close(struct volumes *vols)
 {
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->change);
 	while (!list_empty(&vols->lineages)) {
 		struct lineage *lin = list_entry(vols->lineages.next, struct lineage, node);
 
@@ -486,29 +510,70 @@ void volumes_close(struct volumes *vols)
 
 /* --- finding ------------------------------------------------------------------------------------------------ */
 
-static struct volume_state *find_volume(struct volumes *vols, const char *name)
+/* The volume or snapshot with this name of its own. */
+static struct volume_state *find_own(struct volumes *vols, const char *name, size_t len, const struct volume_state *of)
 {
 	list_for_each(node, &vols->volumes) {
 		struct volume_state *vol = list_entry(node, struct volume_state, dir);
 
-		if (strcmp(vol->name, name) == 0)
+		if (of ? vol->lin != of->lin || !(vol->flags & VOLUME_SNAPSHOT) || vol->of != of->number :
+			 vol->flags & VOLUME_SNAPSHOT)
+			continue;
+		if (strlen(vol->name) == len && memcmp(vol->name, name, len) == 0)
 			return vol;
 	}
 	return NULL;
 }
 
-static int need_volume(struct volumes *vols, const char *name, struct volume_state **vol, struct err *err)
+struct volume_state *directory_find(struct volumes *vols, const char *name)
 {
-	*vol = find_volume(vols, name);
-	return *vol ? 0 : err_set(err, -ENOENT, "no volume '%s' in pool '%s'", name, pool_name(vols->pool));
+	size_t len = strcspn(name, "@");
+	struct volume_state *vol = find_own(vols, name, len, NULL);
+
+	return vol && name[len] == '@' ? find_own(vols, name + len + 1, strlen(name + len + 1), vol) : vol;
 }
 
-static int check_new_name(struct volumes *vols, const char *name, struct err *err)
+static const struct volume_state *find_number(struct volumes *vols, const struct lineage *lin, uint32_t number)
+{
+	list_for_each(node, &vols->volumes) {
+		const struct volume_state *vol = list_entry(node, struct volume_state, dir);
+
+		if (vol->lin == lin && vol->number == number)
+			return vol;
+	}
+	return NULL;
+}
+
+void directory_name(const struct volume_state *vol, char name[VOLUME_NAME_BYTES])
+{
+	const struct volume_state *of = vol->flags & VOLUME_SNAPSHOT ? find_number(vol->vols, vol->lin, vol->of) : NULL;
+
+	snprintf(name, VOLUME_NAME_BYTES, "%s%s%s", of ? of->name : "", of ? "@" : "", vol->name);
+}
+
+int directory_need(struct volumes *vols, const char *name, struct volume_state **vol, struct err *err)
+{
+	*vol = directory_find(vols, name);
+	return *vol ? 0 : err_set(err, -ENOENT, "no %s '%s' in pool '%s'", strchr(name, '@') ? "snapshot" : "volume", name,
+				  pool_name(vols->pool));
+}
+
+int directory_check_snapshot(struct volumes *vols, const struct volume_state *of, const char *own, struct err *err)
+{
+	if (!name_is_valid(own))
+		return err_set(err, -EINVAL,
+			       "bad snapshot name '%s': 1 to 64 of A-Z a-z 0-9 . _ - without a leading dot or dash", own);
+	if (find_own(vols, own, strlen(own), of))
+		return err_set(err, -EEXIST, "snapshot '%s@%s' exists in pool '%s'", of->name, own, pool_name(vols->pool));
+	return 0;
+}
+
+int directory_check_new(struct volumes *vols, const char *name, struct err *err)
 {
 	if (!name_is_valid(name))
 		return err_set(err, -EINVAL,
 			       "bad volume name '%s': 1 to 64 of A-Z a-z 0-9 . _ - without a leading dot or dash", name);
-	if (find_volume(vols, name))
+	if (directory_find(vols, name))
 		return err_set(err, -EEXIST, "volume '%s' exists in pool '%s'", name, pool_name(vols->pool));
 	return 0;
 }
@@ -542,10 +607,12 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 {
 	struct policy policy = opts->policy.k ? opts->policy : (struct policy){ 1, 0 };
 	struct volume_format vf = { .version = le32_of(1), .size_bytes = le64_of(size_bytes),
-				    .created_s = le64_of(vols->loop->ops->wall_s(vols->loop)) };
+				    .created_s = le64_of(vols->loop->ops->wall_s(vols->loop)),
+				    .origin = le32_of(NUMBER_NONE) };
 	struct lineage_format lf = { .version = le32_of(1), .k = policy.k, .m = policy.m, .seq = le64_of(1),
 				     .head_index = le32_of(UINT32_MAX), .birth = le32_of(1),
-				     .live = { .segno = le32_of(SEGNO_NONE) } };
+				     .live = { .segno = le32_of(SEGNO_NONE) },
+				     .refs = { .segno = le32_of(SEGNO_NONE) } };
 	struct volume_state *vol;
 	struct lineage *lin;
 	int rc = lineage_alloc(vols, vols->pool, choose_home(vols), pool_new_id(vols->pool), policy, &lin);
@@ -556,6 +623,8 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	memcpy(vf.name, opts->name, strlen(opts->name));
 	vol = lineage_add_volume(lin, pool_new_id(vols->pool), &vf);
 	if (vol)
+		vol->fresh = true;
+	if (vol)
 		start_lineage(lin, &lf); /* first all that needs memory */
 	rc = vol ? lin->failed : -ENOMEM;
 	if (rc == 0)
@@ -563,7 +632,7 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	if (rc < 0) {
 		(void)stop_lineage(lin, true);
 		lineage_free(lin);
-		return commit_error(err, rc, "create volume", opts->name);
+		return directory_commit_error(err, rc, "create volume", opts->name);
 	}
 	list_push_back(&vols->lineages, &lin->node);
 	list_push_back(&vols->volumes, &vol->dir);
@@ -575,15 +644,15 @@ int volume_create(struct volumes *vols, const struct volume_create_opts *opts, s
 	uint64_t size_bytes = opts->size_bytes;
 	int rc;
 
-	fmutex_lock(&vols->lock);
-	rc = check_new_name(vols, opts->name, err);
+	fmutex_lock(&vols->change);
+	rc = directory_check_new(vols, opts->name, err);
 	if (rc == 0)
 		rc = check_size(&size_bytes, err);
 	if (rc == 0 && opts->policy.m > 0)
 		rc = err_set(err, -EOPNOTSUPP, "only the policy 'plain' is supported so far");
 	if (rc == 0)
 		rc = create_lineage(vols, opts, size_bytes, err);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -592,7 +661,20 @@ static void free_in_txn(void *arg, const struct segment *segment)
 	segment_free_in(arg, segment->grant);
 }
 
-/* The volume, its lineage and all its segments go in one transaction. */
+static void delete_objects(struct volumes *vols, const struct lineage *lin, struct cat_txn *txn)
+{
+	const struct catalog *cat = pool_catalog(vols->pool);
+
+	for (const struct cat_obj *obj = catalog_next(cat, CAT_VOLUME, 0); obj; obj = catalog_next(cat, CAT_VOLUME, obj->id + 1)) {
+		if (le64_get(((const struct volume_format *)obj->data)->lineage) != lin->id)
+			continue;
+		cat_del(txn, CAT_VOLUME, obj->id);
+		if (catalog_get(cat, CAT_MAP, obj->id))
+			cat_del(txn, CAT_MAP, obj->id);
+	}
+}
+
+/* The lineage with all its images and segments goes in one transaction. */
 static int delete_lineage(struct volumes *vols, struct volume_state *vol, struct err *err)
 {
 	struct lineage *lin = vol->lin;
@@ -601,57 +683,127 @@ static int delete_lineage(struct volumes *vols, struct volume_state *vol, struct
 
 	(void)stop_lineage(lin, true);
 	cat_txn_init(&txn);
-	cat_del(&txn, CAT_VOLUME, vol->id);
-	if (catalog_get(pool_catalog(vols->pool), CAT_MAP, vol->id))
-		cat_del(&txn, CAT_MAP, vol->id);
+	delete_objects(vols, lin, &txn);
 	cat_del(&txn, CAT_LINEAGE, lin->id);
 	segment_for_each(vols->pool, lin->id, free_in_txn, &txn);
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
 	if (rc == 0) {
+		fmutex_lock(&vols->directory);
 		lineage_free(lin);
+		fmutex_unlock(&vols->directory);
 		return 0;
 	}
 	list_push_back(&vols->lineages, &lin->node);
 	lin->failed = rc;
 	strcpy(lin->damage, "closed: its deletion could not be written");
-	return commit_error(err, rc, "delete volume", vol->name);
+	return directory_commit_error(err, rc, "delete volume", vol->name);
 }
 
-int volume_delete(struct volumes *vols, const char *name, struct err *err)
+/* Images that go together. */
+struct image_array {
+	struct volume_state **v;
+	uint32_t count;
+};
+
+/* The image and its snapshots. *named: how many images of its lineage have names. */
+static int collect_images(struct volumes *vols, struct volume_state *vol, struct image_array *a, uint32_t *named)
 {
+	*named = 0;
+	list_for_each(node, &vols->volumes)
+		*named += list_entry(node, struct volume_state, dir)->lin == vol->lin;
+	*a = (struct image_array){ .v = mem_alloc(*named * sizeof(struct volume_state *)) };
+	if (!a->v)
+		return -ENOMEM;
+	a->v[a->count++] = vol;
+	list_for_each(node, &vols->volumes) {
+		struct volume_state *other = list_entry(node, struct volume_state, dir);
+
+		if (other != vol && other->lin == vol->lin && other->flags & VOLUME_SNAPSHOT && other->of == vol->number &&
+		    !(vol->flags & VOLUME_SNAPSHOT))
+			a->v[a->count++] = other;
+	}
+	return 0;
+}
+
+static int check_unused(const struct image_array *a, struct err *err)
+{
+	for (uint32_t i = 0; i < a->count; i++) {
+		char name[VOLUME_NAME_BYTES];
+
+		directory_name(a->v[i], name);
+		if (a->v[i]->opens > 0)
+			return err_set(err, -EBUSY, "volume '%s' is in use: remove its exports first", name);
+	}
+	return 0;
+}
+
+static int delete_volume(struct volumes *vols, const char *name, bool with_snapshots, struct err *err)
+{
+	struct image_array a = { NULL };
 	struct volume_state *vol;
+	uint32_t named = 0;
+	int rc = directory_need(vols, name, &vol, err);
+
+	if (rc < 0)
+		return rc;
+	rc = collect_images(vols, vol, &a, &named);
+	if (rc < 0)
+		return err_set(err, rc, "cannot delete '%s': out of memory", name);
+	rc = check_unused(&a, err);
+	if (rc == 0 && a.count > 1 && !with_snapshots)
+		rc = err_set(err, -ENOTEMPTY, "volume '%s' has %u snapshots: delete them first, or together with it", name,
+			     a.count - 1);
+	if (rc == 0)
+		rc = a.count == named ? delete_lineage(vols, vol, err) : directory_delete_images(vols, a.v, a.count, err);
+	mem_free(a.v);
+	return rc;
+}
+
+int volume_delete(struct volumes *vols, const char *name, bool with_snapshots, struct err *err)
+{
 	int rc;
 
-	fmutex_lock(&vols->lock);
-	rc = need_volume(vols, name, &vol, err);
-	if (rc == 0 && vol->opens > 0)
-		rc = err_set(err, -EBUSY, "volume '%s' is in use: remove its exports first", name);
-	if (rc == 0)
-		rc = delete_lineage(vols, vol, err);
-	fmutex_unlock(&vols->lock);
+	fmutex_lock(&vols->change);
+	rc = delete_volume(vols, name, with_snapshots, err);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
 /* --- rename and resize -------------------------------------------------------------------------------------- */
+
+/* "VOLUME@NEW" for a snapshot "VOLUME@OLD". */
+static int check_new_snapshot_name(struct volumes *vols, const struct volume_state *vol, const char *name, const char *new_name,
+				   struct err *err)
+{
+	size_t of_len = strcspn(name, "@");
+
+	if (strcspn(new_name, "@") != of_len || memcmp(new_name, name, of_len + 1) != 0)
+		return err_set(err, -EINVAL, "a snapshot stays with its volume: its new name must be '%.*s@NAME'", (int)of_len,
+			       name);
+	return directory_check_snapshot(vols, find_number(vols, vol->lin, vol->of), new_name + of_len + 1, err);
+}
 
 int volume_rename(struct volumes *vols, const char *name, const char *new_name, struct err *err)
 {
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
-	rc = need_volume(vols, name, &vol, err);
+	fmutex_lock(&vols->change);
+	rc = directory_need(vols, name, &vol, err);
 	if (rc == 0)
-		rc = check_new_name(vols, new_name, err);
+		rc = vol->flags & VOLUME_SNAPSHOT ? check_new_snapshot_name(vols, vol, name, new_name, err) :
+						    directory_check_new(vols, new_name, err);
 	if (rc == 0) {
-		rc = put_volume(vols, vol, new_name, vol->size_bytes, vol->flags);
+		const char *own = vol->flags & VOLUME_SNAPSHOT ? strchr(new_name, '@') + 1 : new_name;
+
+		rc = put_volume(vols, vol, own, vol->size_bytes, vol->flags);
 		if (rc < 0)
-			commit_error(err, rc, "rename volume", name);
+			directory_commit_error(err, rc, "rename volume", name);
 		else
-			strcpy(vol->name, new_name);
+			strcpy(vol->name, own);
 	}
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -694,7 +846,7 @@ static int trim(struct volumes *vols, struct volume_state *vol, struct err *err)
 		return err_set(err, rc, "cannot give back the space beyond the end of volume '%s'; try again", vol->name);
 	rc = put_volume(vols, vol, vol->name, vol->size_bytes, vol->flags & ~VOLUME_TRIM_PENDING);
 	if (rc < 0)
-		return commit_error(err, rc, "resize volume", vol->name);
+		return directory_commit_error(err, rc, "resize volume", vol->name);
 	vol->flags &= ~VOLUME_TRIM_PENDING;
 	return 0;
 }
@@ -706,7 +858,7 @@ static int resize(struct volumes *vols, struct volume_state *vol, uint64_t size_
 	int rc = put_volume(vols, vol, vol->name, size_bytes, flags);
 
 	if (rc < 0)
-		return commit_error(err, rc, "resize volume", vol->name);
+		return directory_commit_error(err, rc, "resize volume", vol->name);
 	vol->flags = flags;
 	rc = fiber_call_on(vol->lin->loop, resize_on_home, &call);
 	if (rc < 0)
@@ -719,8 +871,10 @@ int volume_resize(struct volumes *vols, const char *name, uint64_t size_bytes, s
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
-	rc = need_volume(vols, name, &vol, err);
+	fmutex_lock(&vols->change);
+	rc = directory_need(vols, name, &vol, err);
+	if (rc == 0 && vol->flags & VOLUME_SNAPSHOT)
+		rc = err_set(err, -EROFS, "a snapshot cannot be resized: make a clone of '%s'", name);
 	if (rc == 0)
 		rc = check_size(&size_bytes, err);
 	if (rc == 0 && vol->lin->damage[0])
@@ -729,7 +883,7 @@ int volume_resize(struct volumes *vols, const char *name, uint64_t size_bytes, s
 		rc = trim(vols, vol, err);
 	if (rc == 0 && size_bytes != vol->size_bytes)
 		rc = resize(vols, vol, size_bytes, err);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -748,8 +902,9 @@ static int info_on_home(void *arg)
 	struct volume_info *info = call->info;
 
 	info->size_bytes = vol->size_bytes;
-	info->mapped_blocks = vol->mapped_blocks + vol->overlay[0].items.count - vol->overlay[0].holes +
-			      vol->overlay[1].items.count - vol->overlay[1].holes;
+	info->mapped_blocks = vol->mapped_blocks;
+	for (uint32_t i = 0; i < vol->layers; i++)
+		info->mapped_blocks += vol->layer[i]->changes.items.count - vol->layer[i]->changes.holes;
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
 		info->segments += lin->segs[i] != NULL;
 	info->parked = lin->nospace && !list_empty(&lin->wait_writes);
@@ -776,7 +931,8 @@ static int settle_on_home(void *arg)
 	list_for_each(node, &lin->volumes) {
 		const struct volume_state *vol = list_entry(node, struct volume_state, node);
 
-		holes += vol->overlay[0].holes + vol->overlay[1].holes;
+		for (uint32_t i = 0; i < vol->layers; i++)
+			holes += vol->layer[i]->changes.holes;
 	}
 	return holes > 0 ? checkpoint_run(lin) : 0;
 }
@@ -784,18 +940,25 @@ static int settle_on_home(void *arg)
 static int fill_info(struct volume_state *vol, struct volume_info *info)
 {
 	struct info_call call = { vol, info };
+	const struct volume_state *origin;
 
 	*info = (struct volume_info){ .id = vol->id, .created_s = vol->created_s, .policy = vol->lin->policy,
 				      .home = vol->lin->loop->index, .opens = vol->opens };
-	strcpy(info->name, vol->name);
+	info->snapshot = vol->flags & VOLUME_SNAPSHOT;
+	directory_name(vol, info->name);
+	origin = vol->origin != NUMBER_NONE ? find_number(vol->vols, vol->lin, vol->origin) : NULL;
+	if (origin)
+		directory_name(origin, info->origin);
 	return fiber_call_on(vol->lin->loop, info_on_home, &call);
 }
 
 static int by_name(const void *a, const void *b)
 {
-	const struct volume_state *const *x = a, *const *y = b;
+	char x[VOLUME_NAME_BYTES], y[VOLUME_NAME_BYTES];
 
-	return strcmp((*x)->name, (*y)->name);
+	directory_name(*(struct volume_state *const *)a, x);
+	directory_name(*(struct volume_state *const *)b, y);
+	return strcmp(x, y);
 }
 
 static struct volume_state **sorted_volumes(struct volumes *vols, uint32_t *count)
@@ -822,7 +985,7 @@ int volume_for_each(struct volumes *vols, int (*fn)(void *arg, const struct volu
 	uint32_t count = 0;
 	int rc;
 
-	fmutex_lock(&vols->lock);
+	fmutex_lock(&vols->directory);
 	all = sorted_volumes(vols, &count);
 	rc = all ? 0 : -ENOMEM;
 	for (uint32_t i = 0; i < count && rc == 0; i++) {
@@ -833,7 +996,7 @@ int volume_for_each(struct volumes *vols, int (*fn)(void *arg, const struct volu
 			rc = fn(arg, &info);
 	}
 	mem_free(all);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->directory);
 	return rc;
 }
 
@@ -842,14 +1005,25 @@ int volume_get_info(struct volumes *vols, const char *name, struct volume_info *
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
-	rc = need_volume(vols, name, &vol, err);
-	if (rc == 0)
-		(void)!fiber_call_on(vol->lin->loop, settle_on_home, vol->lin); /* if it fails the count is an upper bound */
+	fmutex_lock(&vols->directory);
+	rc = directory_need(vols, name, &vol, err);
 	if (rc == 0)
 		rc = fill_info(vol, info);
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->directory);
 	return rc;
+}
+
+void volume_settle(struct volumes *vols, const char *name)
+{
+	struct volume_state *vol;
+
+	if (vols->change.held)
+		return;
+	fmutex_lock(&vols->change);
+	vol = directory_find(vols, name);
+	if (vol)
+		(void)!fiber_call_on(vol->lin->loop, settle_on_home, vol->lin); /* if it fails the count is an upper bound */
+	fmutex_unlock(&vols->change);
 }
 
 /* --- handles ------------------------------------------------------------------------------------------------ */
@@ -859,15 +1033,15 @@ int volume_open(struct volumes *vols, const char *name, struct volume **out, str
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
-	rc = need_volume(vols, name, &vol, err);
+	fmutex_lock(&vols->change);
+	rc = directory_need(vols, name, &vol, err);
 	if (rc == 0 && vol->lin->damage[0])
 		rc = err_set(err, -EIO, "volume '%s' is damaged: %s", name, vol->lin->damage);
 	if (rc == 0) {
 		vol->opens++;
 		*out = (struct volume *)vol;
 	}
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }
 
@@ -911,13 +1085,13 @@ int volume_checkpoint(struct volumes *vols, const char *name, struct err *err)
 	struct volume_state *vol;
 	int rc;
 
-	fmutex_lock(&vols->lock);
-	rc = need_volume(vols, name, &vol, err);
+	fmutex_lock(&vols->change);
+	rc = directory_need(vols, name, &vol, err);
 	if (rc == 0) {
 		rc = fiber_call_on(vol->lin->loop, checkpoint_on_home, vol->lin);
 		if (rc < 0)
 			err_set(err, rc, "checkpoint of volume '%s' failed", name);
 	}
-	fmutex_unlock(&vols->lock);
+	fmutex_unlock(&vols->change);
 	return rc;
 }

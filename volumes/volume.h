@@ -1,8 +1,8 @@
 /* Volumes: thin block devices carved from a pool. The public face of volumes/.
  *
  * Management functions run on fibers of the pool's loop and may wait. volume_submit and everything about an open
- * volume's I/O run on the volume's home loop (volume_loop). Names are "VOLUME" within a pool; "POOL/VOLUME" is the
- * business of tools/. Errors: -errno and a message; the data path gives 0 or -errno:
+ * volume's I/O run on the volume's home loop (volume_loop). Names are "VOLUME" or "VOLUME@SNAPSHOT" within a pool;
+ * "POOL/VOLUME" is the business of tools/. Where a volume is read, a snapshot will do; writes to one give -EROFS. Errors: -errno and a message; the data path gives 0 or -errno:
  *     -EIO  a block could not be read correctly or the log cannot be written;  -EINVAL  misaligned or out of range. */
 #ifndef VOLUMES_VOLUME_H
 #define VOLUMES_VOLUME_H
@@ -14,6 +14,7 @@
 #include "pool/pool.h"
 
 #define SECTOR_BYTES 512u
+#define VOLUME_NAME_BYTES (2 * POOL_NAME_MAX + 2) /* of a full name with its end */
 #define VOLUME_SIZE_MAX (1ull << 50)
 /* Largest READ or WRITE; such a write is all or nothing across a crash. DISCARD and WRITE_ZEROES take any length. */
 #define VIO_BYTES_MAX (1u << 20)
@@ -41,6 +42,7 @@ struct vio {
 	uint64_t off_bytes, len_bytes;
 	const struct iovec *iov;         /* READ, WRITE: len_bytes in all */
 	uint32_t iov_count;              /* <= DISK_IOV_MAX */
+	const bool *cancelled;           /* Optional. See volume_cancel */
 	void (*done)(struct vio *vio, int res);      /* on the home loop, never from within volume_submit */
 	/* engine's own; zero before the submit */
 	struct volume *volume;
@@ -52,6 +54,9 @@ struct vio {
 };
 
 void volume_submit(struct volume *volume, struct vio *vio);
+/* Requests whose *cancelled has become true do not wait for space: what finds the pool full, or waits because it is, ends with
+ * -ECANCELED in a later turn, and nothing of it is done. The others go on as ever. Home loop. */
+void volume_cancel(struct volume *volume);
 
 /* A part of a volume that is mapped, or not: then it reads as zeroes and holds no space. */
 struct extent {
@@ -63,6 +68,12 @@ struct extent {
  * after. Fiber of the home loop; waits for map nodes, which are in the cache then. 0, -EINVAL or -EIO. */
 int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes, struct extent *out, uint32_t max,
 		   uint32_t *count) __attribute__((warn_unused_result));
+
+/* The same, but `mapped` says where the volume differs from `since`, an image of the same lineage (-EXDEV: it is not): where
+ * one of them was written or discarded since they parted. Data is not read, and what the two share is passed over, so it
+ * costs what has changed. Beyond the end of a smaller `since` that is what is mapped. */
+int volume_changes(struct volume *volume, const struct volume *since, uint64_t off_bytes, uint64_t len_bytes,
+		   struct extent *out, uint32_t max, uint32_t *count) __attribute__((warn_unused_result));
 
 /* --- management ------------------------------------------------------------------------------------------- */
 
@@ -85,11 +96,28 @@ struct volume_create_opts {
 	struct policy policy;            /* {0, 0}: plain */
 };
 int volume_create(struct volumes *volumes, const struct volume_create_opts *opts, struct err *err);
-/* -EBUSY while open. */
-int volume_delete(struct volumes *volumes, const char *name, struct err *err);
+/* A volume or a snapshot, of which clones and other snapshots may exist. It is gone at once; what it held alone comes back in
+ * the background. -EBUSY while open; -ENOTEMPTY: a volume that has snapshots, unless they are to go with it. */
+int volume_delete(struct volumes *volumes, const char *name, bool with_snapshots, struct err *err);
+/* A snapshot keeps its volume: "VOLUME@OLD" to "VOLUME@NEW". */
 int volume_rename(struct volumes *volumes, const char *name, const char *new_name, struct err *err);
 /* Grows or shrinks, open or not. What is beyond a smaller size is gone and reads as zeroes if it grows again. */
 int volume_resize(struct volumes *volumes, const char *name, uint64_t size_bytes, struct err *err);
+
+/* Snapshots "VOLUME@SNAPSHOT" of all the named volumes, as of one instant between the call and its return: what was written
+ * before is in, what is written afterwards is not, and none of them has a write that came after one which another lacks.
+ * They are durable and hold what was acknowledged, flushed or not. O(1); guests wait for a turn of their loops at most. */
+int volume_snapshot(struct volumes *volumes, const char *const *names, uint32_t count, struct err *err);
+#define VOLUME_SNAPSHOTS_MAX 64u /* in one call */
+/* A new volume that begins with what a snapshot, or another volume now, holds. O(1). */
+int volume_clone(struct volumes *volumes, const char *from, const char *new_name, struct err *err);
+/* The snapshot's volume holds again what the snapshot holds, and has its size. -EBUSY while it is open. */
+int volume_rollback(struct volumes *volumes, const char *snapshot, struct err *err);
+/* How many blocks would come back if this image alone went. Waits for a checkpoint that runs; reads the nodes that the image
+ * does not share. */
+int volume_unique_blocks(struct volumes *volumes, const char *name, uint64_t *blocks, struct err *err);
+/* Images deleted whose space has not come back yet, and the blocks they map at most. */
+int volumes_get_reclaim(struct volumes *volumes, uint64_t *images, uint64_t *blocks);
 
 struct volume_counters {
 	uint64_t ios[VIO_OP_COUNT], bytes[VIO_OP_COUNT], errors[VIO_OP_COUNT];
@@ -100,7 +128,9 @@ struct volume_counters {
 
 /* Everything below is of the volume's lineage where volumes share. */
 struct volume_info {
-	char name[POOL_NAME_MAX + 1];
+	char name[VOLUME_NAME_BYTES];
+	char origin[VOLUME_NAME_BYTES];  /* what it was made from, "" if from nothing or from what is gone */
+	bool snapshot;
 	uint64_t id, size_bytes, created_s;
 	struct policy policy;
 	uint64_t mapped_blocks;          /* exact after a checkpoint; before, overwrites are counted twice */
@@ -112,10 +142,12 @@ struct volume_info {
 	uint64_t recovery_us;            /* how long the last recovery took */
 	struct volume_counters counters;
 };
-/* fn is called for each volume in the order of names; pool's loop; fn may wait, but must not change volumes. */
+/* These answer at once, whatever is being changed meanwhile.
+ * fn is called for each volume in the order of names; pool's loop; it must neither wait nor look at volumes itself. */
 int volume_for_each(struct volumes *volumes, int (*fn)(void *arg, const struct volume_info *info), void *arg);
-/* One volume; merges pending discards first, so that their space is told. */
 int volume_get_info(struct volumes *volumes, const char *name, struct volume_info *info, struct err *err);
+/* Merges pending discards, so that volume_get_info tells their space. Does nothing while something is being changed. */
+void volume_settle(struct volumes *volumes, const char *name);
 
 /* A handle; several may exist. The volume's home loop is fixed while it is open. */
 int volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err);

@@ -133,6 +133,7 @@ static void find_path(const struct omap *map, uint64_t key, struct path *path)
 	struct omap_node *node = map->root;
 	uint32_t depth = 0;
 
+	assert(map->height > 0 && map->height <= HEIGHT_MAX);
 	for (; depth + 1 < map->height; depth++) {
 		path->node[depth] = node;
 		path->pos[depth] = child_pos(node, key);

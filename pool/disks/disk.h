@@ -7,7 +7,7 @@
  * disk_submit before the driver sees them.
  *
  * To add a back end: 1 write disk_x.c with a const struct disk_ops and its open function; 2 name its URI scheme in the
- * table of disk.c; 3 add its open options to the man page; 4 run tests/unit/test_disk.c over it. */
+ * table of disk_open.c; 3 add its open options to the man page; 4 run tests/unit/test_disk.c over it. */
 #ifndef POOL_DISKS_DISK_H
 #define POOL_DISKS_DISK_H
 

@@ -5,6 +5,7 @@
 #include "tests/fuzz/image_int.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_loop.h"
+#include "tests/unit/unit_volume.h"
 
 #define CHUNK_BYTES (1u << 20)
 #define READ_BYTES_MAX IMAGE_VOLUME_BYTES
@@ -13,14 +14,7 @@
 
 /* --- environment -------------------------------------------------------------------------------------------- */
 
-static uint64_t random_state;
 static struct unit_loop env;
-
-static uint64_t next_random(struct loop *loop)
-{
-	random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-	return random_state ^ random_state >> 29;
-}
 
 /* What the engine was last asked for, to be told when it never answers. */
 static const char *asked_for = "import";
@@ -42,13 +36,8 @@ static void job_fiber(void *arg)
 void image_run(void (*fn)(void *arg), void *arg)
 {
 	struct job job = { fn, arg, false };
-	struct loop_ops ops;
 
-	random_state = 1;
 	unit_loop_init(&env);
-	ops = *env.loop.ops;
-	ops.random = next_random;
-	env.loop.ops = &ops;
 	unit_loop_start_fiber(&env, job_fiber, &job);
 	if (!job.done)
 		fprintf(stderr, "waits for ever in: %s\n", asked_for);
@@ -67,37 +56,15 @@ void image_volumes_opts(struct volumes_opts *opts)
 
 /* --- requests ----------------------------------------------------------------------------------------------- */
 
-struct request {
-	struct vio vio;
-	struct iovec iov;
-	struct fiber *fiber;
-	bool done;
-	int res;
-};
-
-static void request_done(struct vio *vio, int res)
-{
-	struct request *r = container_of(vio, struct request, vio);
-
-	r->res = res;
-	r->done = true;
-	fiber_wake(r->fiber);
-}
-
 int image_request(struct volume *volume, enum vio_op op, uint64_t off_bytes, uint64_t len_bytes, void *buf)
 {
-	struct request r = { .vio = { .op = op, .off_bytes = off_bytes, .len_bytes = len_bytes, .iov = &r.iov,
-				      .iov_count = 1, .done = request_done },
-			     .iov = { buf, len_bytes }, .fiber = fiber_self() };
-
 	static const char *const op_name[] = { "read", "write", "flush", "discard", "write zeroes" };
+	int rc;
 
 	asked_for = op_name[op];
-	volume_submit(volume, &r.vio);
-	while (!r.done)
-		fiber_park();
-	FUZZ_REQUIRE(r.res == 0 || r.res == -EIO || r.res == -EINVAL || r.res == -ENOSPC);
-	return r.res;
+	rc = unit_volume_request(volume, op, off_bytes, len_bytes, buf);
+	FUZZ_REQUIRE(rc == 0 || rc == -EIO || rc == -EINVAL || rc == -ENOSPC);
+	return rc;
 }
 
 /* --- one volume --------------------------------------------------------------------------------------------- */

@@ -127,6 +127,7 @@ run_test "volume list shows the new name" lists '\bweb1\b' volume list
 run_test "volume list forgets the old name" lists_not '\bweb0\b' volume list
 run_test "a volume is resized" ctl volume resize tank/web1 2T
 run_test "volume show tells the new size" field .size_bytes $((2 << 40)) volume show tank/web1
+run_test "a volume is not resized to nothing" fails_saying "size 0" ctl volume resize tank/web1 0 --force
 run_test "a deleted volume frees its name" delete_frees_name
 run_test "deleting an unknown volume fails" fails_saying nosuch ctl volume delete tank/nosuch --yes
 

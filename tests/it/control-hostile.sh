@@ -35,6 +35,12 @@ call_refused() {
     printf '{"jsonrpc": "2.0", "method": "%s", "params": %s, "id": 1}\n' "$2" "$3" | refused "$1"
 }
 
+# size_refused PARAMS: whatever the volume.
+size_refused() {
+    call_refused -32000 volume.resize "$1"
+    grep -q "give the volume's new 'size_bytes' or its 'delta_bytes'" "$tmp/answers"
+}
+
 # repeat TEXT COUNT
 repeat() {
     local i
@@ -87,6 +93,8 @@ run_test "no JSON is refused" eval "echo 'GET / HTTP/1.1' | refused $parse"
 run_test "random bytes are refused" eval "{ head -c 5000 /dev/urandom | tr -d '\n' && echo; } | refused $parse"
 run_test "an integer beyond 64 bits is refused" call_refused $parse volume.resize \
     '{"volume": "a/b", "size_bytes": 99999999999999999999}'
+run_test "a resize to no size is refused" size_refused '{"volume": "a/b"}'
+run_test "a resize to two sizes is refused" size_refused '{"volume": "a/b", "size_bytes": 4096, "delta_bytes": 4096}'
 
 # ---- text ----
 

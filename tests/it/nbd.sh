@@ -134,7 +134,8 @@ zeroes_hold_space_or_not() {
 
 fio_verify() {
     timeout 300 fio --name=verify --ioengine=nbd --uri="$(uri web0)" --rw=randrw --bsrange="$1" --iodepth=32 \
-        --size="$size" --io_size=64M --verify=crc32c --verify_fatal=1 --randrepeat=0
+        --size="$size" --io_size=64M --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
+        --randrepeat=0
 }
 
 if command -v mkfs.ext4 >/dev/null; then
@@ -155,8 +156,8 @@ two_clients_at_once() {
     local half=$((size / 2)) first second
     fio_half() {
         timeout 300 fio --name="half$1" --ioengine=nbd --uri="$(uri web0)" --rw=randwrite --bs=4k --iodepth=16 \
-            --offset="$1" --size="$half" --io_size=32M --verify=crc32c --verify_fatal=1 --randrepeat=0 \
-            >"$tmp/half$1.out" 2>&1
+            --offset="$1" --size="$half" --io_size=32M --verify=crc32c --verify_fatal=1 --verify_state_save=0 \
+            --randrepeat=0 >"$tmp/half$1.out" 2>&1
     }
     fio_half 0 &
     first=$!

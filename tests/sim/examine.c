@@ -347,6 +347,8 @@ bool examine_content(struct world *w)
 	struct sim_volume *extra = w->pending.op == MANAGE_CREATE ? w->pending.volume : NULL;
 	uint32_t count = w->volumes + (extra != NULL);
 
+	if (!w->damaged && !audit_pool(w))
+		return false;
 	for (uint32_t i = 0; i < count; i++) {
 		struct sim_volume *sv = i < w->volumes ? w->volume[i] : extra;
 

@@ -42,11 +42,12 @@ void world_mark_faults(struct world *w)
 		w->life_faults[f] = all_faults(w, f);
 }
 
-static void note_damage(struct world *w)
+bool world_note_damage(struct world *w)
 {
 	if (all_faults(w, FAULT_MISDIRECTED_WRITE) || all_faults(w, FAULT_PHANTOM_WRITE) ||
 	    all_faults(w, FAULT_BIT_ROT))
 		w->damaged = true;
+	return w->damaged;
 }
 
 static bool fault_since(const struct world *w, uint64_t since)
@@ -60,7 +61,7 @@ static bool fault_since(const struct world *w, uint64_t since)
 
 bool world_excuses(struct world *w, int error, uint64_t since)
 {
-	note_damage(w);
+	(void)world_note_damage(w);
 	if ((w->memory_failed || sim_mem_has_failed()) && (error == -ENOMEM || error == -EIO))
 		return true;
 	if (error != -EIO && !w->damaged)
@@ -262,7 +263,7 @@ static bool disarm_troubles(struct world *w, uint64_t since)
 	/* What a killed engine had written but not flushed may have gone with a cache. */
 	if (world_faults(w, FAULT_FLUSH_EIO) && w->after == AFTER_KILL)
 		w->after = AFTER_LOSS;
-	note_damage(w);
+	(void)world_note_damage(w);
 	return trouble || fault_since(w, since);
 }
 

@@ -235,7 +235,7 @@ bool manage_delete(struct world *w, struct sim_volume *sv)
 	if (!close_volume(w, sv))
 		return false;
 	since = begin(w, MANAGE_DELETE, sv, 0);
-	if (!end(w, volume_delete(w->vols, sv->name, &err), since, &err))
+	if (!end(w, volume_delete(w->vols, sv->name, false, &err), since, &err))
 		return false;
 	world_remove(w, sv);
 	return true;
@@ -345,12 +345,12 @@ static void nonsense(struct world *w, struct sim_volume *sv)
 		expect_error(volume_create(w->vols, &opts, &err), -EEXIST, &err, "a second volume of the same name");
 		break;
 	case 1:
-		expect_error(volume_delete(w->vols, "nobody", &err), -ENOENT, &err,
+		expect_error(volume_delete(w->vols, "nobody", false, &err), -ENOENT, &err,
 			     "delete of a volume that does not exist");
 		break;
 	case 2:
 		if (sv->handle)
-			expect_error(volume_delete(w->vols, sv->name, &err), -EBUSY, &err, "delete of an open volume");
+			expect_error(volume_delete(w->vols, sv->name, false, &err), -EBUSY, &err, "delete of an open volume");
 		break;
 	case 3:
 		opts.name = "-x";
@@ -408,6 +408,12 @@ static void rot_some_disk(struct world *w)
 		    rng_per_mille(&w->rng, w->config.rot_per_mille) && sim_disk_rot(&w->disk[i]))
 			w->damaged = true;
 	}
+}
+
+static void look_at_disks(struct world *w)
+{
+	if (!world_note_damage(w) && audit_pool(w))
+		audit_poison(w);
 }
 
 static void operate(struct world *w)
@@ -477,6 +483,7 @@ void manage_work(struct world *w)
 		if (w->config.manage_ns > 0) {
 			fiber_sleep_ns(rng_below(&w->rng, 2 * w->config.manage_ns));
 			rot_some_disk(w);
+			look_at_disks(w);
 			operate(w);
 		}
 		if (!work_left(w, turns) || !wait_some(w))

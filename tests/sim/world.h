@@ -51,11 +51,12 @@ struct pending {
 };
 
 /* X(name): of a run over many seeds. */
-#define SIM_COUNTS(X)                                                                                                \
-	X(seeds)                                                                                                     \
-	X(failures)                                                                                                  \
-	X(twice)                                                                                                     \
-	X(crashes) X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) \
+#define SIM_COUNTS(X)                                                                                     \
+	X(seeds)                                                                                          \
+	X(failures)                                                                                       \
+	X(twice)                                                                                          \
+	X(crashes)                                                                                        \
+	X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) \
 		X(memory_failures)
 
 struct counts {
@@ -109,6 +110,8 @@ void world_set_faults(struct world *w, bool on);
 /* Faults of this kind in this life. */
 uint64_t world_faults(const struct world *w, enum sim_fault fault);
 void world_mark_faults(struct world *w);
+/* Sets w->damaged if a disk has made lasting damage by now; returns it. */
+bool world_note_damage(struct world *w);
 /* An error of the engine may come from a fault. since: tick at which the failed request began. */
 bool world_excuses(struct world *w, int error, uint64_t since);
 /* What an opening comes after, given an orderly close or a process kill in this life. */
@@ -125,6 +128,13 @@ struct sim_volume *world_find(struct world *w, const char *name);
 struct sim_volume *sim_volume_new(struct world *w);
 void sim_volume_free(struct sim_volume *sv);
 void world_remove(struct world *w, struct sim_volume *sv);
+
+/* --- audit.c --- */
+
+/* Catalog, maps and liveness tables on the disks agree. There is no lasting damage. */
+bool audit_pool(struct world *w);
+/* Overwrites zones that are in no segment. */
+void audit_poison(struct world *w);
 
 /* --- manage.c --- */
 

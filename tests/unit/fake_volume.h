@@ -2,7 +2,7 @@
  * defines what the linker would otherwise take from volumes/.
  *
  * A submitted vio is carried out when it completes, in a later turn of the loop. With `hold` set vios gather in `held`
- * until fake_volume_release, which completes them in the order asked for. */
+ * until fake_volume_release, which completes them in the order asked for; with `full` too they can be cancelled. */
 #ifndef TESTS_UNIT_FAKE_VOLUME_H
 #define TESTS_UNIT_FAKE_VOLUME_H
 
@@ -20,6 +20,7 @@ struct volume {
 	uint64_t size_bytes;
 	struct list watches;
 	bool hold;
+	bool full;                     /* what is held waits for space */
 	struct list held;
 	uint32_t held_count;
 	int fail;                      /* what every vio completes with */
@@ -123,6 +124,29 @@ static inline void fake_volume_resize(struct volume *volume, uint64_t size_bytes
 		struct volume_watch *watch = list_entry(node, struct volume_watch, node);
 
 		watch->resized(watch);
+	}
+}
+
+static inline void fake_cancel(struct task *task)
+{
+	struct vio *vio = container_of(task, struct vio, task);
+
+	vio->done(vio, -ECANCELED);
+}
+
+void volume_cancel(struct volume *volume)
+{
+	if (!volume->full)
+		return;
+	list_for_each_safe(node, next, &volume->held) {
+		struct vio *vio = list_entry(node, struct vio, node);
+
+		if (!vio->cancelled || !*vio->cancelled)
+			continue;
+		list_del(node);
+		volume->held_count--;
+		vio->task.fn = fake_cancel;
+		loop_post(volume->loop, &vio->task);
 	}
 }
 

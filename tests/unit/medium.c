@@ -219,18 +219,25 @@ struct medium_disk {
 	struct medium *medium;
 };
 
-static int transfer(struct medium_disk *md, const struct disk_io *io)
+static int transfer(struct medium *medium, const struct disk_io *io)
 {
 	uint64_t at = io->off_bytes;
 
 	for (uint32_t i = 0; i < io->iov_count; i++) {
 		if (io->op == DISK_WRITE)
-			medium_write(md->medium, at, io->iov[i].iov_base, io->iov[i].iov_len);
+			medium_write(medium, at, io->iov[i].iov_base, io->iov[i].iov_len);
 		else if (io->op == DISK_READ)
-			medium_read(md->medium, at, io->iov[i].iov_base, io->iov[i].iov_len);
+			medium_read(medium, at, io->iov[i].iov_base, io->iov[i].iov_len);
 		at += io->iov[i].iov_len;
 	}
 	return 0;
+}
+
+void medium_let_go(struct medium *medium)
+{
+	for (uint32_t i = 0; i < medium->held_count; i++)
+		disk_done_later(medium->held[i], transfer(medium, medium->held[i]));
+	medium->held_count = 0;
 }
 
 static void medium_submit(struct disk *disk, struct disk_io *io)
@@ -239,6 +246,7 @@ static void medium_submit(struct disk *disk, struct disk_io *io)
 	struct medium *medium = md->medium;
 	int res;
 
+	medium->reads += io->op == DISK_READ;
 	medium->writes += io->op == DISK_WRITE;
 	medium->flushes += io->op == DISK_FLUSH;
 	res = medium->fault ? medium->fault(medium, io) : 0;
@@ -246,8 +254,13 @@ static void medium_submit(struct disk *disk, struct disk_io *io)
 		log_write(md->media, medium->index, io);
 	if (!res && md->media->logging && io->op == DISK_FLUSH)
 		log_add(md->media, medium->index)->flush = true;
+	if (!res && medium->hold && medium->hold(medium, io)) {
+		assert_true(medium->held_count < HELD_MAX);
+		medium->held[medium->held_count++] = io;
+		return;
+	}
 	if (!res)
-		res = transfer(md, io);
+		res = transfer(medium, io);
 	disk_done_later(io, res);
 }
 

@@ -12,6 +12,7 @@
 #include "pool/disks/disk.h"
 
 #define MEDIA_MAX 8
+#define HELD_MAX 8 /* I/Os of a medium */
 
 struct medium_page;
 
@@ -21,7 +22,11 @@ struct medium {
 	struct medium_page **pages; /* NULL: zeroes */
 	/* Faults: -errno to fail an I/O with, 0 to let it pass. NULL: none. A failed write changes nothing. */
 	int (*fault)(struct medium *medium, const struct disk_io *io);
-	uint64_t writes, flushes;
+	/* What this says true of stays in flight until medium_let_go. NULL: nothing does. */
+	bool (*hold)(struct medium *medium, const struct disk_io *io);
+	struct disk_io *held[HELD_MAX];
+	uint32_t held_count;
+	uint64_t reads, writes, flushes;
 };
 
 /* Some media and their common log. */
@@ -35,10 +40,13 @@ struct media {
 
 void media_init(struct media *media, uint32_t count, uint64_t size_bytes);
 void media_release(struct media *media);
-/* A copy of the content and the faults, with an empty log. */
+/* A copy of the content and the faults, with an empty log and nothing held. */
 void media_clone(struct media *to, const struct media *from);
 /* Handles for all media, owned by who closes them. */
 void media_open(struct media *media, struct disk **disks);
+
+/* Carries out what was held, on the loop it came from. */
+void medium_let_go(struct medium *medium);
 
 void medium_read(const struct medium *medium, uint64_t off, void *buf, uint64_t len);
 void medium_write(struct medium *medium, uint64_t off, const void *buf, uint64_t len);

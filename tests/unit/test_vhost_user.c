@@ -609,7 +609,44 @@ SCENE(asked_to_stop_we_finish_first)
 	assert_int_equal(vu.sessions, 1);
 }
 
+SCENE(asked_to_stop_we_leave_what_waits_for_space)
+{
+	start_session();
+	volume.full = true;
+	hold_three();
+	vhost_user_stop(&vu);
+	assert_int_equal(ring.used->idx, 0);
+	assert_int_equal(*(uint8_t *)unit_guest_ptr(&guest, STATUSES), UNWRITTEN);
+	assert_int_equal(vu.dev.count.failed_requests, 0);
+	assert_int_equal(receive_for(WAIT_NS), -EPIPE);
+	/* After a restart there is space, and the requests are done. */
+	close(sock);
+	release();
+	new_back_end();
+	start_session();
+	assert_true(wait_used(3));
+	assert_int_equal(vu.dev.count.resubmitted, 3);
+	assert_int_equal(volume.data[2 * 512], 3);
+}
+
 /* ---- losing the session ---- */
+
+SCENE(what_a_lost_session_left_waiting_for_space_does_not_hold_up_the_next)
+{
+	start_session();
+	volume.full = true;
+	hold_three();
+	disconnect();
+	while (vu.lingering > 0)
+		fiber_yield();
+	start_session();
+	kick();
+	while (volume.held_count < 3)
+		fiber_yield();
+	assert_int_equal(vu.dev.count.resubmitted, 3);
+	release();
+	assert_true(wait_used(3));
+}
 
 SCENE(a_lost_session_touches_nothing_more)
 {
@@ -739,6 +776,26 @@ SCENE(the_cache_mode_outlives_us)
 	offer_write(1);
 	assert_true(wait_used(2));
 	assert_int_equal(volume.fua, 2);
+}
+
+/* ---- the configuration space ---- */
+
+SCENE(configuration_is_neither_read_nor_written_beyond_its_end)
+{
+	static const struct { uint32_t off_bytes, len_bytes; } beyond[] = {
+		{ 256, 1 }, { 255, 2 }, { 1, 256 }, { 0xffffffff, 1 }, { 0xffffff01, 256 }, { 0, 0 },
+	};
+
+	start_session();
+	for (unsigned i = 0; i < sizeof(beyond) / sizeof(beyond[0]); i++) {
+		struct vhost_config config = { le32_of(beyond[i].off_bytes), le32_of(beyond[i].len_bytes),
+					       le32_of(VHOST_CONFIG_FLAG_MIGRATION), { 0 } };
+
+		ask(VHOST_GET_CONFIG, &config, VHOST_CONFIG_HEAD_BYTES + beyond[i].len_bytes);
+		assert_int_equal(vhost_msg_size(&answer), 0);
+		assert_int_equal(call_with(VHOST_SET_CONFIG, &config, VHOST_CONFIG_HEAD_BYTES + beyond[i].len_bytes, -1),
+				 -EREMOTEIO);
+	}
 }
 
 /* ---- the size ---- */
@@ -922,6 +979,8 @@ int main(void)
 		cmocka_unit_test(memory_is_added_without_waiting),
 		cmocka_unit_test(a_new_table_takes_over_a_running_ring),
 		cmocka_unit_test(asked_to_stop_we_finish_first),
+		cmocka_unit_test(asked_to_stop_we_leave_what_waits_for_space),
+		cmocka_unit_test(what_a_lost_session_left_waiting_for_space_does_not_hold_up_the_next),
 		cmocka_unit_test(a_lost_session_touches_nothing_more),
 		cmocka_unit_test(the_next_session_waits_for_what_lingers_and_does_it_again),
 		cmocka_unit_test(without_inflight_region_the_base_tells_of_an_earlier_life),
@@ -929,6 +988,7 @@ int main(void)
 		cmocka_unit_test(an_untouched_ring_of_an_earlier_session_is_called_too),
 		cmocka_unit_test(a_damaged_inflight_region_stops_its_ring_only),
 		cmocka_unit_test(the_cache_mode_outlives_us),
+		cmocka_unit_test(configuration_is_neither_read_nor_written_beyond_its_end),
 		cmocka_unit_test(a_new_size_is_told_once_a_ring_runs),
 		cmocka_unit_test(a_size_that_changed_while_we_were_away_is_told),
 		cmocka_unit_test(memory_may_run_out_anywhere),

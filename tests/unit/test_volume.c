@@ -7,6 +7,7 @@
 #include "pool/disks/disk_int.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_loop.h"
+#include "tests/unit/unit_volume.h"
 
 #define DISKS 3
 #define VOLUME_BYTES (8ull << 20)
@@ -68,33 +69,9 @@ static void make_volume(struct rig *rig, uint64_t size_bytes)
 	assert_int_equal(volume_open(rig->vols, "web0", &rig->vol, &err), 0);
 }
 
-struct request {
-	struct vio vio;
-	struct iovec iov;
-	struct fiber *fiber;
-	bool done;
-	int res;
-};
-
-static void request_done(struct vio *vio, int res)
-{
-	struct request *r = container_of(vio, struct request, vio);
-
-	r->res = res;
-	r->done = true;
-	fiber_wake(r->fiber);
-}
-
 static int request(struct rig *rig, enum vio_op op, uint64_t off, uint64_t len, void *buf)
 {
-	struct request r = { .vio = { .op = op, .off_bytes = off, .len_bytes = len, .iov = &r.iov, .iov_count = 1,
-				      .done = request_done },
-			     .iov = { buf, len }, .fiber = fiber_self() };
-
-	volume_submit(rig->vol, &r.vio);
-	while (!r.done)
-		fiber_park();
-	return r.res;
+	return unit_volume_request(rig->vol, op, off, len, buf);
 }
 
 static void check_all(struct rig *rig)
@@ -182,7 +159,7 @@ static void overwrite_many_times(void *arg)
 	assert_true(before.zones_free - after.zones_free <= 4); /* open segments and those granted ahead */
 	check_all(rig);
 	volume_close(rig->vol);
-	assert_int_equal(volume_delete(rig->vols, "web0", &err), 0);
+	assert_int_equal(volume_delete(rig->vols, "web0", false, &err), 0);
 	pool_get_info(rig->pool, &after);
 	assert_int_equal(after.zones_free, before.zones_free);
 	volumes_close(rig->vols);

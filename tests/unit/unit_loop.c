@@ -16,7 +16,10 @@ static uint64_t unit_wall_s(struct loop *loop)
 
 static uint64_t unit_random(struct loop *loop)
 {
-	return 4;
+	struct unit_loop *u = container_of(loop, struct unit_loop, loop);
+
+	u->random = u->random * 6364136223846793005ull + 1442695040888963407ull;
+	return u->random ^ u->random >> 29;
 }
 
 static void unit_wake(struct loop *loop)
@@ -35,6 +38,7 @@ void unit_loop_init(struct unit_loop *u)
 {
 	u->now_ns = 1000;
 	u->wakes = 0;
+	u->random = 1;
 	loop_init(&u->loop, &unit_ops, 0);
 	u->previous = loop_enter(&u->loop);
 }

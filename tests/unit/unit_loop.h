@@ -12,7 +12,8 @@ struct unit_loop {
 	struct loop loop;
 	struct loop *previous;
 	uint64_t now_ns;
-	uint32_t wakes; /* calls of ops->wake */
+	uint64_t random; /* the same on every run */
+	uint32_t wakes;  /* calls of ops->wake */
 };
 
 /* Makes the loop the calling thread's. */

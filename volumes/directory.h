@@ -1,0 +1,45 @@
+/* Inside volumes/: the directory of volumes and snapshots. Everything here belongs to the pool's loop. */
+#ifndef VOLUMES_DIRECTORY_H
+#define VOLUMES_DIRECTORY_H
+
+#include "volumes/lineage.h"
+
+#define CALL_RETRY_NS (10ull * 1000 * 1000)
+
+struct volumes {
+	struct pool *pool;
+	struct volumes_opts opts;
+	struct loop *loop;
+	struct vloop *vloops;
+	uint32_t next_home;
+	struct list lineages;
+	struct list volumes;             /* struct volume_state by dir */
+	struct fmutex change;            /* held by what changes volumes, or needs them unchanged over I/O */
+	struct fmutex directory;         /* held while `volumes` is walked, and when one is freed */
+	struct task squeeze;
+	_Atomic bool squeeze_queued;
+	struct lineage *_Atomic cleaner; /* the one that cleans */
+	_Atomic bool cleaners_wait;
+};
+
+/* "VOLUME" or "VOLUME@SNAPSHOT". */
+struct volume_state *directory_find(struct volumes *vols, const char *name);
+/* -ENOENT with a message. */
+int directory_need(struct volumes *vols, const char *name, struct volume_state **vol, struct err *err);
+/* May a volume get this name? */
+int directory_check_new(struct volumes *vols, const char *name, struct err *err);
+/* May a snapshot of the volume get this name of its own? */
+int directory_check_snapshot(struct volumes *vols, const struct volume_state *of, const char *own, struct err *err);
+/* Full name. */
+void directory_name(const struct volume_state *vol, char name[VOLUME_NAME_BYTES]);
+int directory_commit_error(struct err *err, int rc, const char *what, const char *name);
+struct volume_format volume_to_format(const struct volume_state *vol);
+/* fiber_call_on for what must be done: tries again when there is no memory. fn returns 0. */
+void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg);
+
+/* --- snapshot.c --- */
+
+/* Takes the name from images of one lineage; their space comes back in the background. One transaction. */
+int directory_delete_images(struct volumes *vols, struct volume_state **image, uint32_t count, struct err *err);
+
+#endif
