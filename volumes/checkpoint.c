@@ -53,7 +53,7 @@ static int prepare_image(struct volume_state *vol)
 	if (!(vol->flags & VOLUME_DELETED) && (!volume_is_writable(vol) || layer_is_empty(top)))
 		return 0;
 	if (!vol->spare)
-		vol->spare = layer_take(vol);
+		vol->spare = layer_new();
 	if (!vol->spare)
 		return -ENOMEM;
 	return vol->reclaim_end > 0 ? overlay_put_hole(&vol->spare->changes, 0, vol->reclaim_end) : 0;
@@ -61,14 +61,18 @@ static int prepare_image(struct volume_state *vol)
 
 static void freeze_image(struct volume_state *vol)
 {
+	bool writable = volume_is_writable(vol), turn = writable && !layer_is_empty(layer_top(vol));
+	struct layer *spare = vol->spare;
+
 	vol->going = vol->flags & VOLUME_DELETED;
 	vol->joined = true;
+	if (vol->going || turn)
+		vol->spare = NULL;
 	if (vol->going)
-		layer_push(vol, vol->spare);
-	vol->frozen = vol->layers - (volume_is_writable(vol) && !vol->spare);
-	if (vol->spare && !vol->going)
-		layer_push(vol, vol->spare);
-	vol->spare = NULL;
+		layer_push(vol, spare);
+	vol->frozen = vol->layers - (writable && !turn);
+	if (turn)
+		layer_push(vol, spare);
 	for (uint32_t i = 0; i < vol->frozen; i++)
 		vol->layer[i]->group++;
 }

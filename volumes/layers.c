@@ -13,22 +13,6 @@ struct layer *layer_new(void)
 	return layer;
 }
 
-/* As new. */
-static void layer_clear(struct layer *layer)
-{
-	overlay_clear(&layer->changes);
-	mem_free(layer->touch.key);
-	*layer = (struct layer){ .refs = 1, .changes = layer->changes };
-}
-
-struct layer *layer_take(struct volume_state *vol)
-{
-	struct layer *layer = vol->kept;
-
-	vol->kept = NULL;
-	return layer ? layer : layer_new();
-}
-
 void layer_put(struct layer *layer)
 {
 	if (--layer->refs > 0)
@@ -62,15 +46,18 @@ void layers_release(struct volume_state *vol)
 		layer_put(vol->layer[--vol->layers]);
 }
 
-/* One is kept for the next checkpoint, with some of its memory: so steady writes allocate next to nothing. */
-static void layer_done(struct volume_state *vol, struct layer *layer)
+/* Keeps a layer that nobody else has for the next freeze, with some of its memory: steady writes allocate nothing. */
+static void layer_recycle(struct volume_state *vol, struct layer *layer)
 {
-	if (vol->kept || layer->refs > 1 || !volume_is_writable(vol)) {
+	if (vol->spare || layer->refs > 1 || !volume_is_writable(vol)) {
 		layer_put(layer);
 		return;
 	}
-	layer_clear(layer);
-	vol->kept = layer;
+	overlay_clear(&layer->changes);
+	layer->touch.count = 0;
+	layer->group = 0;
+	layer->merged = false;
+	vol->spare = layer;
 }
 
 void layers_install(struct volume_state *vol)
@@ -80,7 +67,7 @@ void layers_install(struct volume_state *vol)
 	while (merged < vol->layers && vol->layer[merged]->merged) {
 		vol->root = vol->layer[merged]->root;
 		vol->mapped_blocks = vol->layer[merged]->mapped_blocks;
-		layer_done(vol, vol->layer[merged++]);
+		layer_recycle(vol, vol->layer[merged++]);
 	}
 	vol->layers -= merged;
 	for (uint32_t i = 0; i < vol->layers; i++)

@@ -81,8 +81,6 @@ void volume_state_free(struct volume_state *vol)
 	layers_release(vol);
 	if (vol->spare)
 		layer_put(vol->spare);
-	if (vol->kept)
-		layer_put(vol->kept);
 	mem_free(vol);
 }
 

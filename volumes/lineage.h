@@ -165,7 +165,6 @@ struct volume_state {
 	bool going;                      /* and being taken down: */
 	uint64_t reclaim_end;            /* up to here */
 	struct layer *spare;             /* next top layer */
-	struct layer *kept;              /* an empty one, to be taken */
 	uint32_t frozen;                 /* layers that it merges */
 	struct map_root new_root;
 	uint64_t new_mapped;
@@ -352,8 +351,6 @@ int volume_map_hole(struct volume_state *vol, uint64_t lba, uint64_t count) __at
 /* A new, empty top layer. Takes it over. */
 void layer_push(struct volume_state *vol, struct layer *layer);
 struct layer *layer_new(void);
-/* The volume's kept layer, or a new one; NULL: no memory. */
-struct layer *layer_take(struct volume_state *vol);
 void layer_put(struct layer *layer);
 bool layer_is_empty(const struct layer *layer);
 /* The image's layers become those of `from`. */

@@ -27,7 +27,7 @@ struct overlay {
 
 void overlay_init(struct overlay *ov);
 void overlay_release(struct overlay *ov);
-/* Empties it, keeping OVERLAY_KEEP_BYTES of its memory. */
+/* Empties it for the next checkpoint's turn. Some memory is kept, so that steady writes of usual size allocate nothing. */
 void overlay_clear(struct overlay *ov);
 
 static inline bool mapping_is_hole(const struct mapping *m)

@@ -1,8 +1,8 @@
 /* Ordered map in memory from uint64_t to a fixed-size value: a B+tree with linked leaves.
  *
  * Used for the overlay of a volume's map (millions of entries, hot) and for the catalog's directory. Value pointers
- * handed out stay valid until the next put, del, clear or destroy. Memory comes for a thousand entries and more at once. One
- * owner thread. Insertion next to the last insertion (sequential writes) does not descend from the root. */
+ * handed out stay valid until the next put, del, clear or destroy. Memory comes in chunks. One owner thread. Insertion next
+ * to the last insertion (sequential writes) does not descend from the root. */
 #ifndef POOL_BASE_OMAP_H
 #define POOL_BASE_OMAP_H
 
