@@ -27,6 +27,7 @@
 #define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */
 #define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
 #define REF_PAGES_MAX 1024u      /* of reference counts, in memory during a checkpoint */
+#define REF_PAGES_KEPT 256u      /* of a loop, for the next checkpoint */
 #define REF_CHANGES_MAX (1u << 20) /* gathered before they are applied, in order of their place */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
 #define REPLAY_FIBERS_MAX 32u
@@ -48,6 +49,8 @@ struct vloop {
 	struct nodecache cache;
 	struct list free_batches, free_reads;
 	uint32_t batches, reads;         /* allocated */
+	struct list free_pages;          /* of reference counts, at most REF_PAGES_KEPT */
+	uint32_t free_page_count;
 	struct list starved;             /* lineages waiting for a batch buffer or a read slot */
 };
 

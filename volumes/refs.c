@@ -41,42 +41,72 @@ int refs_init(struct lineage *lin)
 	return -ENOMEM;
 }
 
-static struct ref_page *page_new(struct lseg *lseg, uint32_t n)
+static struct ref_page *page_alloc(void)
 {
 	struct ref_page *page = mem_alloc(sizeof(*page));
 
 	if (!page)
 		return NULL;
-	*page = (struct ref_page){ .lseg = lseg, .n = n, .count = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES) };
+	page->count = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
 	if (page->count)
 		return page;
 	mem_free(page);
 	return NULL;
 }
 
-static void page_free(struct ref_page *page)
+static struct ref_page *page_new(struct vloop *vl, struct lseg *lseg, uint32_t n)
 {
+	struct list *node = list_pop_front(&vl->free_pages);
+	struct ref_page *page = node ? list_entry(node, struct ref_page, node) : page_alloc();
+
+	if (!page)
+		return NULL;
+	vl->free_page_count -= node != NULL;
+	*page = (struct ref_page){ .lseg = lseg, .n = n, .count = page->count };
+	return page;
+}
+
+/* Some are kept for the next checkpoint: so steady writes allocate next to nothing. */
+static void page_free(struct vloop *vl, struct ref_page *page)
+{
+	if (vl->free_page_count < REF_PAGES_KEPT) {
+		list_push_front(&vl->free_pages, &page->node);
+		vl->free_page_count++;
+		return;
+	}
 	mem_free(page->count);
 	mem_free(page);
 }
 
-static void drop_page(struct refs *refs, struct ref_page *page)
+void refs_release_loop(struct vloop *vl)
+{
+	struct list *node;
+
+	while ((node = list_pop_front(&vl->free_pages))) {
+		struct ref_page *page = list_entry(node, struct ref_page, node);
+
+		mem_free(page->count);
+		mem_free(page);
+	}
+}
+
+static void drop_page(struct lineage *lin, struct ref_page *page)
 {
 	page->lseg->ref_page[page->n] = NULL;
 	list_del(&page->node);
-	page_free(page);
-	refs->page_count--;
+	page_free(lin->vl, page);
+	lin->refs.page_count--;
 }
 
-static void drop_pages(struct refs *refs)
+static void drop_pages(struct lineage *lin)
 {
-	while (!list_empty(&refs->pages))
-		drop_page(refs, list_entry(refs->pages.next, struct ref_page, node));
+	while (!list_empty(&lin->refs.pages))
+		drop_page(lin, list_entry(lin->refs.pages.next, struct ref_page, node));
 }
 
 void refs_release(struct lineage *lin)
 {
-	drop_pages(&lin->refs);
+	drop_pages(lin);
 	if (lin->refs.written)
 		layer_put(lin->refs.written);
 	if (lin->refs.map)
@@ -155,14 +185,14 @@ static int load_page(struct lineage *lin, struct lseg *lseg, uint32_t n, struct 
 
 	if (refs->page_count >= REF_PAGES_MAX) {
 		rc = write_pages(lin);
-		drop_pages(refs);
+		drop_pages(lin);
 	}
-	page = rc == 0 ? page_new(lseg, n) : NULL;
+	page = rc == 0 ? page_new(lin->vl, lseg, n) : NULL;
 	if (!page)
 		return rc < 0 ? rc : -ENOMEM;
 	rc = read_page(lin, page);
 	if (rc < 0) {
-		page_free(page);
+		page_free(lin->vl, page);
 		return rc;
 	}
 	lseg->ref_page[n] = page;
@@ -264,7 +294,7 @@ void refs_install(struct lineage *lin)
 
 void refs_abandon(struct lineage *lin)
 {
-	drop_pages(&lin->refs);
-	overlay_release(&lin->refs.written->changes);
+	drop_pages(lin);
+	overlay_clear(&lin->refs.written->changes);
 	lin->refs.written->touch.count = 0;
 }

@@ -27,6 +27,7 @@ struct lineage;
 struct layer;
 struct map_root;
 struct ref_page;
+struct vloop;
 
 struct refs {
 	struct volume_state *map;        /* page number -> where it is */
@@ -37,6 +38,8 @@ struct refs {
 
 int refs_init(struct lineage *lin);
 void refs_release(struct lineage *lin);
+/* Frees the pages that a loop keeps for its lineages. */
+void refs_release_loop(struct vloop *vl);
 
 /* One reference more (1) or less (-1). *left, if not NULL: how many there are now. Waits. */
 int refs_change(struct lineage *lin, uint32_t segno, uint32_t index, int by, uint32_t *left);

@@ -147,6 +147,7 @@ static int vloop_start(void *arg)
 
 	list_init(&call->vl->free_batches);
 	list_init(&call->vl->free_reads);
+	list_init(&call->vl->free_pages);
 	list_init(&call->vl->starved);
 	return nodecache_init(&call->vl->cache, call->cache_bytes);
 }
