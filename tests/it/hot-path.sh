@@ -81,6 +81,8 @@ start_counted
 ctl pool create tank "ram:$((volume_mib * 4))M" --zone-size 32M
 make_volume v "${volume_mib}M"
 load --rw write --bs 1m --depth 4 --count $((volume_mib * 5))
+# Until what is kept from one checkpoint to the next is there.
+load --rw randwrite --depth 128 --count $((requests / 4))
 
 run_test "a read allocates nothing, locks nothing and makes no system call" reads
 run_test "nor does a write, but for what serves thousands of them" writes
