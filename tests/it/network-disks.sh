@@ -109,7 +109,7 @@ reopens() {
 tells_what_is_missing() {
     ctl pool export tank --force
     server_kill nbd
-    ! ctl pool import "$nbd_uri" "$iscsi_uri" 2>"$tmp/missing"
+    fails ctl pool import "$nbd_uri" "$iscsi_uri" 2>"$tmp/missing"
     grep "Connection refused" "$tmp/missing"
     ctl pool list | grep -c tank | grep -qx 0
     nbd_start
