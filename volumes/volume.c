@@ -227,11 +227,13 @@ static int start_on_home(void *arg)
 
 	if (rc == 0)
 		rc = lineage_recover(call->lin, &call->f, call->segments.v, call->segments.count, &call->err);
-	if (rc < 0)
+	if (rc < 0) {
 		call->lin->failed = rc;
-	else
-		call->lin->running = true;
-	return rc;
+		return rc;
+	}
+	call->lin->running = true;
+	checkpoint_reclaim(call->lin);   /* which a crash has interrupted */
+	return 0;
 }
 
 /* A lineage that cannot be recovered stays in the directory, failed, with the reason: it harms no other. */
