@@ -227,10 +227,12 @@ int daemon_snapshot_create(struct daemon *daemon, const char *const *names, uint
 static int roll_back(const struct target *target, struct err *err)
 {
 	char volume[VOLUME_NAME_BYTES];
-	int ret;
+	struct volume_info snapshot;
+	int ret = get_info(target, &snapshot, err);
 
 	snprintf(volume, sizeof(volume), "%.*s", (int)strcspn(target->path.image, "@"), target->path.image);
-	ret = check_unexported(target, volume, false, err);
+	if (ret == 0)
+		ret = check_unexported(target, volume, false, err);
 	return ret ? ret : volume_rollback(target->pool->volumes, target->path.image, err);
 }
 

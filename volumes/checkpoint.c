@@ -461,9 +461,15 @@ static void checkpoint_fiber(void *arg)
 	lin->checkpointing = false;
 	waitq_wake_all(&lin->checkpoint_done);
 	lineage_drain_soon(lin);
-	if (rc == 0 && has_going(lin))
-		checkpoint_start(lin);
+	if (rc == 0)
+		checkpoint_reclaim(lin);
 	lineage_fiber_end(lin);
+}
+
+void checkpoint_reclaim(struct lineage *lin)
+{
+	if (has_going(lin))
+		checkpoint_start(lin);
 }
 
 void checkpoint_start(struct lineage *lin)

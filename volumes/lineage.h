@@ -450,6 +450,8 @@ int live_load(struct lineage *lin, const struct node_ptr *table, struct err *err
 void checkpoint_start(struct lineage *lin);
 /* Starts one if overlay or log have grown enough. */
 void checkpoint_if_due(struct lineage *lin);
+/* Starts one if there are images to be taken down; it goes on with the next until they are gone. */
+void checkpoint_reclaim(struct lineage *lin);
 /* The log has grown: sees to it that a checkpoint comes some day even if little more is written. */
 void checkpoint_later(struct lineage *lin);
 void checkpoint_init(struct lineage *lin);

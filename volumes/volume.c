@@ -227,13 +227,14 @@ static int start_on_home(void *arg)
 
 	if (rc == 0)
 		rc = lineage_recover(call->lin, &call->f, call->segments.v, call->segments.count, &call->err);
-	if (rc < 0)
+	if (rc < 0) {
 		call->lin->failed = rc;
-	else
-		call->lin->running = true;
-	if (rc == 0)
-		mend_start(call->lin, false);
-	return rc;
+		return rc;
+	}
+	call->lin->running = true;
+	mend_start(call->lin, false);
+	checkpoint_reclaim(call->lin);   /* which a crash has interrupted */
+	return 0;
 }
 
 /* A lineage that cannot be recovered stays in the directory, failed, with the reason: it harms no other. */

@@ -109,7 +109,9 @@ reopens() {
 tells_what_is_missing() {
     ctl pool export tank --force
     server_kill nbd
-    fails ctl pool import "$nbd_uri" "$iscsi_uri" 2>"$tmp/missing"
+    if ctl pool import "$nbd_uri" "$iscsi_uri" 2>"$tmp/missing"; then
+        return 1
+    fi
     grep "Connection refused" "$tmp/missing"
     ctl pool list | grep -c tank | grep -qx 0
     nbd_start
