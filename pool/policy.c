@@ -72,7 +72,7 @@ int pool_check_policy(const struct pool *pool, struct policy policy, struct err 
 	if (!policy_is_valid(policy))
 		return err_set(err, -EINVAL, "a policy has 1 to %d disks", SEGMENT_COLS_MAX);
 	if (in_use < need)
-		return err_set(err, -EINVAL, "policy %s needs %u disks, but pool '%s' has %u in use",
+		return err_set(err, -ENODEV, "policy %s needs %u disks, but pool '%s' has %u in use",
 			       policy_to_text(policy, text), need, pool->name, in_use);
 	return 0;
 }

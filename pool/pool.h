@@ -118,7 +118,7 @@ char *policy_to_text(struct policy policy, char text[POLICY_TEXT_BYTES]);
 int pool_use_policy(struct pool *pool, struct policy policy) __attribute__((warn_unused_result));
 /* In the transaction that first uses the policy: the pool remembers how many disks may fail. */
 void pool_put_policy_in(struct pool *pool, struct policy policy, struct cat_txn *txn);
-/* -EINVAL: too few disks. */
+/* -ENODEV: too few disks are in use. */
 int pool_check_policy(const struct pool *pool, struct policy policy, struct err *err);
 
 enum segment_stream {
