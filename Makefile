@@ -141,11 +141,11 @@ $(O)/nbd-%:     $(O)/obj/tests/client/nbd_%.o $(O)/libclient.a $(USE_base)
 # happens above it.
 BENCH_MAINS := $(shell grep -lw '^int main' tests/bench/*.c 2>/dev/null)
 HEIGHTS := $(shell awk 'FNR == 1 { best[FILENAME] = 1 } \
-	match($$0, /^\#include "(tools|targets|volumes|snapshots|pool\/disks|pool\/runtime|pool)\//) { \
-		h = $$0 ~ /"tools/ ? 7 : $$0 ~ /"targets/ ? 6 : $$0 ~ /"(vol|snap)/ ? 5 : $$0 ~ /pool\/disks/ ? 3 : \
+	match($$0, /^\#include "(tools|vmm-glue|targets|volumes|snapshots|pool\/disks|pool\/runtime|pool)\//) { \
+		h = $$0 ~ /"vmm-glue/ ? 8 : $$0 ~ /"tools/ ? 7 : $$0 ~ /"targets/ ? 6 : $$0 ~ /"(vol|snap)/ ? 5 : $$0 ~ /pool\/disks/ ? 3 : \
 			$$0 ~ /pool\/runtime/ ? 2 : $$0 ~ /pool\/base/ ? 1 : 4; \
 		if (h > best[FILENAME]) best[FILENAME] = h } \
-	END { split("base runtime disks pool volumes targets tools", name, " "); \
+	END { split("base runtime disks pool volumes targets tools vmm", name, " "); \
 		for (f in best) { t = f; sub(/^tests\//, "", t); sub(/\.c$$/, "", t); print t ":" name[best[f]] } }' \
 	$(UNIT_MAINS) $(BENCH_MAINS) /dev/null)
 height_rule = $(O)/$(1): $(USE_$(2))

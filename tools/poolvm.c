@@ -27,7 +27,7 @@ struct poolvm {
 	struct vm vm;
 	struct poolvm_control *control;
 	struct event signals;
-	struct stream incoming;               /* where the VM comes from */
+	struct stream incoming; /* where the VM comes from */
 	bool asked_to_leave;
 	bool raw_terminal;
 	struct termios terminal;

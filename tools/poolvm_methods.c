@@ -14,7 +14,7 @@ static const char *move_text(const struct vm_move *move)
 {
 	static const char *const text[] = {
 		[VM_MOVE_COPYING] = "copying", [VM_MOVE_STOPPED] = "stopped", [VM_MOVE_DONE] = "done",
-		[VM_MOVE_FAILED] = "failed", [VM_MOVE_UNKNOWN] = "unknown",
+		[VM_MOVE_FAILED] = "failed",   [VM_MOVE_UNKNOWN] = "unknown",
 	};
 
 	return text[move->state];

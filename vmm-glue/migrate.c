@@ -170,7 +170,8 @@ static int copy_live(struct vm *vm, struct stream *stream, struct err *err)
 	if (rc == 0)
 		rc = state_put_memory(vm, stream, err);
 	while (rc == 0 && pages > LEFT_PAGES_MAX && vm->move.rounds < ROUNDS_MAX) {
-		rc = is_cancelled(vm) ? err_set(err, -ECANCELED, "cancelled") : state_put_dirty(vm, stream, &pages, err);
+		rc = is_cancelled(vm) ? err_set(err, -ECANCELED, "cancelled")
+				      : state_put_dirty(vm, stream, &pages, err);
 		vm->move.rounds++;
 		vm->move.sent_bytes = stream->put_bytes;
 	}
@@ -230,7 +231,9 @@ static int expect(struct stream *stream, enum stream_type type, struct err *err)
 	if (got == STREAM_FAILED)
 		return err_set(err, -ECANCELED, "the destination refuses: %.*s", (int)stream->len_bytes,
 			       (char *)stream->payload);
-	return got < 0 ? got : got == (int)type ? 0 : err_set(err, -EPROTO, "the destination does not follow the protocol");
+	return got < 0            ? got
+	       : got == (int)type ? 0
+				  : err_set(err, -EPROTO, "the destination does not follow the protocol");
 }
 
 /* Waits for READY without the lock, so that the VM's user still gets answers. */
@@ -259,7 +262,8 @@ static void hand_over(struct vm *vm, struct stream *stream, uint64_t since_ns)
 	vm->move.pause_ns = now_ns() - since_ns;
 	if (rc < 0) {
 		vm->move.err = err;
-		vmm_say("it is not known whether the VM runs at '%s' (%s): it stays stopped here", vm->move.address, err.msg);
+		vmm_say("it is not known whether the VM runs at '%s' (%s): it stays stopped here", vm->move.address,
+			err.msg);
 		return;
 	}
 	vm->move.state = VM_MOVE_DONE;
@@ -500,7 +504,9 @@ int vm_incoming_take(struct stream *stream, struct err *err)
 	if (type == STREAM_FAILED)
 		return err_set(err, -ECANCELED, "the source keeps the VM: %.*s", (int)stream->len_bytes,
 			       (char *)stream->payload);
-	return type < 0 ? type : type == STREAM_GO ? 0 : err_set(err, -EPROTO, "the source does not follow the protocol");
+	return type < 0            ? type
+	       : type == STREAM_GO ? 0
+				   : err_set(err, -EPROTO, "the source does not follow the protocol");
 }
 
 void vm_incoming_running(struct stream *stream)

@@ -17,26 +17,66 @@ static const int allowed[] = {
 	/* vCPUs, interrupts, doorbells, dirty log; the tap; the terminal */
 	SYS_ioctl,
 	/* the event loop */
-	SYS_epoll_wait, SYS_epoll_pwait, SYS_epoll_ctl, SYS_poll, SYS_timerfd_settime,
+	SYS_epoll_wait,
+	SYS_epoll_pwait,
+	SYS_epoll_ctl,
+	SYS_poll,
+	SYS_timerfd_settime,
 	/* eventfds, serial port, tap, state files */
-	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_close, SYS_fcntl,
+	SYS_read,
+	SYS_write,
+	SYS_readv,
+	SYS_writev,
+	SYS_close,
+	SYS_fcntl,
 	/* kernel and initrd, again at each reset */
-	SYS_pread64, SYS_fstat, SYS_newfstatat,
+	SYS_pread64,
+	SYS_fstat,
+	SYS_newfstatat,
 	/* back ends, control clients, migration: connecting, accepting, talking */
-	SYS_socket, SYS_connect, SYS_socketpair, SYS_setsockopt, SYS_accept4, SYS_recvmsg, SYS_sendmsg, SYS_recvfrom,
+	SYS_socket,
+	SYS_connect,
+	SYS_socketpair,
+	SYS_setsockopt,
+	SYS_accept4,
+	SYS_recvmsg,
+	SYS_sendmsg,
+	SYS_recvfrom,
 	SYS_sendto,
 	/* a saved state: create, complete, give its name; the taps after a migration that failed */
-	SYS_openat, SYS_fsync, SYS_rename, SYS_unlink,
+	SYS_openat,
+	SYS_fsync,
+	SYS_rename,
+	SYS_unlink,
 	/* memory of the guest: give back pages, find those in use */
-	SYS_fallocate, SYS_lseek,
+	SYS_fallocate,
+	SYS_lseek,
 	/* our own memory */
-	SYS_mmap, SYS_munmap, SYS_mprotect, SYS_mremap, SYS_madvise, SYS_brk,
+	SYS_mmap,
+	SYS_munmap,
+	SYS_mprotect,
+	SYS_mremap,
+	SYS_madvise,
+	SYS_brk,
 	/* threads: locks, the one of a migration, ending */
-	SYS_futex, SYS_clone, SYS_clone3, SYS_set_robust_list, SYS_rseq, SYS_exit, SYS_exit_group, SYS_restart_syscall,
+	SYS_futex,
+	SYS_clone,
+	SYS_clone3,
+	SYS_set_robust_list,
+	SYS_rseq,
+	SYS_exit,
+	SYS_exit_group,
+	SYS_restart_syscall,
 	/* kicking vCPUs out of the guest */
-	SYS_tgkill, SYS_getpid, SYS_gettid, SYS_rt_sigprocmask, SYS_rt_sigreturn,
+	SYS_tgkill,
+	SYS_getpid,
+	SYS_gettid,
+	SYS_rt_sigprocmask,
+	SYS_rt_sigreturn,
 	/* randomness for the guest; time, where the vDSO has none */
-	SYS_getrandom, SYS_clock_gettime, SYS_clock_nanosleep,
+	SYS_getrandom,
+	SYS_clock_gettime,
+	SYS_clock_nanosleep,
 };
 #define ALLOWED_COUNT (sizeof(allowed) / sizeof(allowed[0]))
 

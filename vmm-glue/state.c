@@ -23,9 +23,11 @@ struct machine {
 	le32 cpus;
 	le32 devs;
 	le64 mem_bytes;
-	le32 shares_memory;            /* a MEMORY section follows, and no pages */
+	le32 shares_memory; /* a MEMORY section follows, and no pages */
 	le32 zero;
-	struct { le16 id, queues; } dev[VM_DEVICES_MAX];
+	struct {
+		le16 id, queues;
+	} dev[VM_DEVICES_MAX];
 };
 
 struct device_head {
@@ -117,8 +119,8 @@ int state_put_memory(struct vm *vm, struct stream *stream, struct err *err)
 			off_t to = lseek(vm->ram.fd, from, SEEK_HOLE);
 
 			to = to < 0 || to > end ? end : to;
-			rc = put_range(vm, stream, piece->gpa + ((uint64_t)from - piece->off_bytes), (uint64_t)(to - from),
-				       err);
+			rc = put_range(vm, stream, piece->gpa + ((uint64_t)from - piece->off_bytes),
+				       (uint64_t)(to - from), err);
 			from = to;
 		}
 	}
@@ -130,8 +132,8 @@ static int put_pages(const struct vm *vm, struct stream *stream, uint64_t first,
 {
 	uint64_t gpa = first * RAM_PAGE_BYTES;
 
-	return ram_at(&vm->ram, gpa, count * RAM_PAGE_BYTES) ?
-		       put_range(vm, stream, gpa, count * RAM_PAGE_BYTES, err) : 0;
+	return ram_at(&vm->ram, gpa, count * RAM_PAGE_BYTES) ? put_range(vm, stream, gpa, count * RAM_PAGE_BYTES, err)
+							     : 0;
 }
 
 static int put_word(const struct vm *vm, struct stream *stream, uint64_t first, uint64_t bits, struct err *err)
@@ -217,7 +219,8 @@ int state_get_machine(const struct vm_config *config, struct stream *stream, int
 		memcpy(&theirs, stream->payload, sizeof(theirs));
 	mine.shares_memory = theirs.shares_memory;
 	if (memcmp(&theirs, &mine, sizeof(mine)) != 0)
-		return err_set(err, -EINVAL, "the VM is another machine than this one: give the options it was started with");
+		return err_set(err, -EINVAL,
+			       "the VM is another machine than this one: give the options it was started with");
 	if (!le32_get(theirs.shares_memory))
 		return 0;
 	rc = expect(stream, STREAM_MEMORY, err);
@@ -297,7 +300,8 @@ static int get_serial(const struct stream *stream, struct arrived *arrived, stru
 
 static int get_failure(const struct stream *stream, struct err *err)
 {
-	return err_set(err, -ECANCELED, "the other side gave up: %.*s", (int)stream->len_bytes, (char *)stream->payload);
+	return err_set(err, -ECANCELED, "the other side gave up: %.*s", (int)stream->len_bytes,
+		       (char *)stream->payload);
 }
 
 static int get_section(struct vm *vm, struct stream *stream, int type, struct arrived *arrived, struct err *err)
@@ -331,7 +335,8 @@ static int apply(struct vm *vm, const struct arrived *arrived, struct err *err)
 
 	for (uint32_t i = 0; rc == 0 && i < vm->devs; i++)
 		if (virtio_load(vm->dev[i], &arrived->dev[i]) < 0)
-			rc = err_set(err, -EINVAL, "the state of the %s in slot %u does not fit: does its back end offer less?",
+			rc = err_set(err, -EINVAL,
+				     "the state of the %s in slot %u does not fit: does its back end offer less?",
 				     vm->dev[i]->ops->name, vm->dev[i]->pci.slot);
 	if (rc == 0)
 		serial_load(&vm->serial, &arrived->serial);

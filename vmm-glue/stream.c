@@ -103,7 +103,9 @@ int stream_put(struct stream *stream, enum stream_type type, const void *head, u
 		.number = le32_of(stream->put_number),
 	};
 	struct iovec iov[3] = {
-		{ &header, sizeof(header) }, { (void *)head, head_bytes }, { (void *)body, body_bytes },
+		{ &header, sizeof(header) },
+		{ (void *)head, head_bytes },
+		{ (void *)body, body_bytes },
 	};
 	int rc;
 
@@ -129,7 +131,10 @@ static ssize_t get_some(struct stream *stream, void *into, size_t len_bytes)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
 	struct iovec iov = { into, len_bytes };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = control,
+			      .msg_controllen = sizeof(control) };
 	ssize_t got;
 
 	if (!stream->is_socket)
@@ -163,7 +168,8 @@ static int get_all(struct stream *stream, void *into, size_t len_bytes, struct e
 static int check_header(const struct stream *stream, const struct stream_header *header, struct err *err)
 {
 	if (le32_get(header->magic) != STREAM_MAGIC || le32_get(header->crc) != header_crc(*header))
-		return err_set(err, -EBADMSG, "section %u of the VM's state is damaged, or this is none", stream->get_number);
+		return err_set(err, -EBADMSG, "section %u of the VM's state is damaged, or this is none",
+			       stream->get_number);
 	if (le32_get(header->number) != stream->get_number || le64_get(header->len_bytes) > STREAM_PAYLOAD_BYTES_MAX)
 		return err_set(err, -EBADMSG, "section %u of the VM's state is out of order or too long",
 			       stream->get_number);
@@ -176,7 +182,8 @@ static int check_known(const struct stream *stream, const struct stream_header *
 	uint16_t type = le16_get(header->type);
 
 	if (le16_get(header->reader_min) > STREAM_READER_VERSION || type == 0 || type >= STREAM_TYPE_END)
-		return err_set(err, -EPROTONOSUPPORT, "section %u of the VM's state is of type %u, version %u: it wants a newer poolvm",
+		return err_set(err, -EPROTONOSUPPORT,
+			       "section %u of the VM's state is of type %u, version %u: it wants a newer poolvm",
 			       stream->get_number, type, le16_get(header->version));
 	return 0;
 }

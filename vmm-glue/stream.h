@@ -13,8 +13,8 @@ struct stream {
 	bool is_socket;
 	uint32_t put_number, get_number;
 	uint64_t put_bytes;
-	int got_fd;                    /* a descriptor that came with the last section, or -1 */
-	uint8_t *payload;              /* of the last section */
+	int got_fd;       /* a descriptor that came with the last section, or -1 */
+	uint8_t *payload; /* of the last section */
 	uint32_t len_bytes;
 };
 

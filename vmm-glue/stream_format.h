@@ -28,7 +28,7 @@
 
 #include "pool/base/le.h"
 
-#define STREAM_MAGIC 0x736d7670u       /* pvms */
+#define STREAM_MAGIC 0x736d7670u /* pvms */
 #define STREAM_READER_VERSION 1u
 #define STREAM_FLAG_OPTIONAL 1u
 #define STREAM_PAYLOAD_BYTES_MAX (4u << 20)

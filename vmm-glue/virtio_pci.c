@@ -48,8 +48,8 @@ static void run(struct virtio_dev *dev, bool on)
 
 static bool may_run(const struct virtio_dev *dev)
 {
-	return (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) && !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) && !dev->paused &&
-	       !dev->held;
+	return (dev->status & VIRTIO_CONFIG_S_DRIVER_OK) && !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) &&
+	       !dev->paused && !dev->held;
 }
 
 static void reset_queue(struct virtio_queue *queue)

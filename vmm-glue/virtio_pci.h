@@ -48,7 +48,7 @@ struct virtio_dev {
 	uint8_t config[256]; /* the device's configuration space */
 	uint32_t config_bytes;
 	uint8_t status, generation;
-	bool running; /* between start and stop */
+	bool running;      /* between start and stop */
 	bool paused, held; /* by virtio_pci_pause, virtio_pci_hold */
 	uint32_t feature_select, driver_select;
 	uint16_t queue_select;

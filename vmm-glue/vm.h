@@ -64,7 +64,7 @@ struct vm_move {
 	char address[256];
 	uint32_t rounds;
 	uint64_t sent_bytes, pause_ns; /* pause: how long the guest stood still */
-	struct err err; /* why it failed */
+	struct err err;                /* why it failed */
 };
 
 enum vm_wish { VM_WISH_NONE, VM_WISH_RESET, VM_WISH_OFF };

@@ -32,17 +32,18 @@ confined() {
     vm_end busy
 }
 
-# The best of 20: from exec to the end of a guest that reads, writes and flushes one block.
+# The best of 20: from exec to the word of a guest whose first read has completed.
 boot_time() {
-    local i start us best=999999
+    local i start us word best=999999
     for ((i = 0; i < 20; i++)); do
         start=${EPOCHREALTIME/./}
-        "$POOLVM" --kernel "$tmp/guest.bin" --cmdline "boots=1" --mem 64M --disk "$tmp/disk.vhost" </dev/null 2>/dev/null |
-            grep -q '^PASS'
+        read -r word < <(exec "$POOLVM" --kernel "$tmp/guest.bin" --cmdline "boots=1" --mem 64M \
+            --disk "$tmp/disk.vhost" </dev/null 2>/dev/null)
         us=$((${EPOCHREALTIME/./} - start))
+        wait $! && [[ $word == first ]]
         ((us >= best)) || best=$us
     done
-    echo "start, three I/Os, end: $best us" | comment
+    echo "start to first I/O: $best us" | comment
     ((best <= 30000))
 }
 
