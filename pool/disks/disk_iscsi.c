@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,13 +121,33 @@ static int iscsi_send(struct remote *remote, struct remote_req *req)
 	return iscsi_is_logged_in(disk->iscsi) ? -ENOMEM : -ENOTCONN;
 }
 
+static void cork(struct iscsi_context *iscsi, int on)
+{
+	setsockopt(iscsi_get_fd(iscsi), IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
+/* libiscsi writes each header and each piece of data by a call of its own, and every call would make a packet. */
+static int write_queued(struct iscsi_context *iscsi)
+{
+	int ret;
+
+	cork(iscsi, 1);
+	ret = iscsi_service(iscsi, POLLOUT);
+	if (iscsi_get_fd(iscsi) >= 0)
+		cork(iscsi, 0);
+	return ret;
+}
+
 static int iscsi_serve(struct remote *remote, int revents, struct err *err)
 {
 	struct iscsi_context *iscsi = iscsi_of(remote)->iscsi;
+	int ret = 0;
 
-	if (revents == 0)
-		revents = iscsi_which_events(iscsi) & POLLOUT;
-	if (revents && iscsi_service(iscsi, revents))
+	if (revents & ~POLLOUT)
+		ret = iscsi_service(iscsi, revents & ~POLLOUT);
+	if (!ret && (iscsi_which_events(iscsi) & POLLOUT) && iscsi_get_fd(iscsi) >= 0)
+		ret = write_queued(iscsi);
+	if (ret)
 		return err_set(err, -ENOTCONN, "%.200s", iscsi_get_error(iscsi));
 	if (iscsi_get_fd(iscsi) < 0 || !iscsi_is_logged_in(iscsi))
 		return err_set(err, -ENOTCONN, "the target closed the connection");
