@@ -128,6 +128,8 @@ static json_t *show_disk(const struct daemon_pool *pool, uint32_t index)
 	show_number(&json, "id", info.id);
 	show_uuid(&json, "uuid", &info.uuid);
 	show_text(&json, "state", info.state);
+	if (info.why)
+		show_text(&json, "error", info.why);
 	show_number(&json, "size_bytes", info.size_bytes);
 	show_number(&json, "free_bytes", info.zones_free * pool_info.zone_bytes);
 	return json;
