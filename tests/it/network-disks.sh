@@ -109,9 +109,10 @@ reopens() {
 tells_what_is_missing() {
     ctl pool export tank --force
     server_kill nbd
-    ! ctl pool import "$nbd_uri" "$iscsi_uri" 2>"$tmp/missing"
-    grep "Connection refused" "$tmp/missing"
-    ctl pool list | grep -c tank | grep -qx 0
+    if ctl pool import "$nbd_uri" "$iscsi_uri" 2>"$tmp/missing"; then
+        return 1
+    fi
+    grep "no connection to.*Connection refused" "$tmp/missing"
     nbd_start
     ctl pool import "$nbd_uri" "$iscsi_uri"
 }
