@@ -24,48 +24,39 @@
 #include "pool/base/mem.h"
 #include "pool/disks/disk_iscsi_int.h"
 
-#define LUN_MAX	       255
-#define SENSE_RESET(ascq)	 (((ascq) >> 8) == 0x29)
-#define SENSE_NO_SPACE		 0x2707
+#define LUN_MAX 255
+#define SENSE_RESET(ascq) (((ascq) >> 8) == 0x29)
+#define SENSE_NO_SPACE 0x2707
 
 /* ---- requests ---- */
 
 static int sense_to_error(struct iscsi_disk *disk, const struct scsi_sense *sense)
 {
 	switch (sense->key) {
-	case SCSI_SENSE_RECOVERED_ERROR:
-		return 0;
+	case SCSI_SENSE_RECOVERED_ERROR: return 0;
 	case SCSI_SENSE_UNIT_ATTENTION:
 		if (!SENSE_RESET(sense->ascq))
 			return -EAGAIN;
 		remote_lost(&disk->remote, "the target was reset");
 		return -ENOTCONN;
 	case SCSI_SENSE_NOT_READY:
-	case SCSI_SENSE_COMMAND_ABORTED:
-		return -EAGAIN;
-	case SCSI_SENSE_DATA_PROTECTION:
-		return sense->ascq == SENSE_NO_SPACE ? -ENOSPC : -EROFS;
+	case SCSI_SENSE_COMMAND_ABORTED: return -EAGAIN;
+	case SCSI_SENSE_DATA_PROTECTION: return sense->ascq == SENSE_NO_SPACE ? -ENOSPC : -EROFS;
 	case SCSI_SENSE_ILLEGAL_REQUEST:
 		return sense->ascq == SCSI_SENSE_ASCQ_INVALID_OPERATION_CODE ? -EOPNOTSUPP : -EINVAL;
-	default:
-		return -EIO;
+	default: return -EIO;
 	}
 }
 
 static int status_to_error(struct iscsi_disk *disk, int status, const struct scsi_task *task)
 {
 	switch (status) {
-	case SCSI_STATUS_GOOD:
-		return 0;
-	case SCSI_STATUS_CHECK_CONDITION:
-		return sense_to_error(disk, &task->sense);
+	case SCSI_STATUS_GOOD: return 0;
+	case SCSI_STATUS_CHECK_CONDITION: return sense_to_error(disk, &task->sense);
 	case SCSI_STATUS_BUSY:
-	case SCSI_STATUS_TASK_SET_FULL:
-		return -EAGAIN;
-	case SCSI_STATUS_RESERVATION_CONFLICT:
-		return -EBADE;
-	default:
-		return -ENOTCONN; /* cancelled, or libiscsi's own errors */
+	case SCSI_STATUS_TASK_SET_FULL: return -EAGAIN;
+	case SCSI_STATUS_RESERVATION_CONFLICT: return -EBADE;
+	default: return -ENOTCONN; /* cancelled, or libiscsi's own errors */
 	}
 }
 
@@ -103,18 +94,17 @@ static int iscsi_send(struct remote *remote, struct remote_req *req)
 
 	switch (req->op) {
 	case DISK_READ:
-		task = iscsi_read16_iov_task(disk->iscsi, disk->lun, lba, (uint32_t)req->len_bytes, (int)disk->lba_bytes, 0, 0,
-					     0, 0, 0, answered, req, iov, (int)req->iov_count);
+		task = iscsi_read16_iov_task(disk->iscsi, disk->lun, lba, (uint32_t)req->len_bytes,
+					     (int)disk->lba_bytes, 0, 0, 0, 0, 0, answered, req, iov,
+					     (int)req->iov_count);
 		break;
 	case DISK_WRITE:
 		task = iscsi_write16_iov_task(disk->iscsi, disk->lun, lba, NULL, (uint32_t)req->len_bytes,
-					      (int)disk->lba_bytes, 0, 0, 0, 0, 0, answered, req, iov, (int)req->iov_count);
+					      (int)disk->lba_bytes, 0, 0, 0, 0, 0, answered, req, iov,
+					      (int)req->iov_count);
 		break;
-	case DISK_FLUSH:
-		task = iscsi_synchronizecache16_task(disk->iscsi, disk->lun, 0, 0, 0, 0, answered, req);
-		break;
-	default:
-		task = start_discard(disk, req);
+	case DISK_FLUSH: task = iscsi_synchronizecache16_task(disk->iscsi, disk->lun, 0, 0, 0, 0, answered, req); break;
+	default: task = start_discard(disk, req);
 	}
 	if (task)
 		return 0;
@@ -206,7 +196,8 @@ static int parse_path(struct iscsi_disk *disk, struct err *err)
 	unsigned long lun;
 
 	if (!slash || slash == disk->uri.path)
-		return err_set(err, -EINVAL, "it is not of the form iscsi://HOST/TARGET/LUN ('poolctl disk discover' lists targets)");
+		return err_set(err, -EINVAL,
+			       "it is not of the form iscsi://HOST/TARGET/LUN ('poolctl disk discover' lists targets)");
 	lun = strtoul(slash + 1, &end, 10);
 	if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || lun > LUN_MAX)
 		return err_set(err, -EINVAL, "'%.32s' is not a LUN from 0 to %d", slash + 1, LUN_MAX);
@@ -218,7 +209,8 @@ static int parse_path(struct iscsi_disk *disk, struct err *err)
 
 int iscsi_parse_login(struct iscsi_disk *disk, struct err *err)
 {
-	const char *secret_file = disk_uri_opt(&disk->uri, "secret-file"), *initiator = disk_uri_opt(&disk->uri, "initiator");
+	const char *secret_file = disk_uri_opt(&disk->uri, "secret-file"),
+		   *initiator = disk_uri_opt(&disk->uri, "initiator");
 	const char *digest = disk_uri_opt(&disk->uri, "header-digest");
 	char host[65] = "";
 
@@ -249,8 +241,8 @@ static int parse(struct iscsi_disk *disk, const char *text, struct err *err)
 	return ret ? ret : disk_uri_check_opts(&disk->uri, err);
 }
 
-int disk_iscsi_open(
-    const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out, struct err *err)
+int disk_iscsi_open(const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out,
+		    struct err *err)
 {
 	struct iscsi_disk *disk = mem_zalloc(sizeof(*disk));
 	int ret;

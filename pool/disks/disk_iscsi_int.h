@@ -5,7 +5,7 @@
 #include "pool/disks/disk_remote.h"
 
 #define ISCSI_PORT_DEFAULT "3260"
-#define INITIATOR_DEFAULT  "iqn.2024-01.org.poold:"
+#define INITIATOR_DEFAULT "iqn.2024-01.org.poold:"
 
 struct iscsi_context;
 struct scsi_task;
@@ -26,7 +26,7 @@ struct iscsi_disk {
 	char initiator[224];
 	char secret[256]; /* "": no CHAP */
 	bool header_digest;
-	uint32_t isid;	    /* the same in every session */
+	uint32_t isid;      /* the same in every session */
 	uint32_t lba_bytes; /* the target's blocks */
 	struct iscsi_step step;
 	struct iscsi_context *iscsi; /* NULL: no session */

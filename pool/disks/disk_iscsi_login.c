@@ -10,8 +10,8 @@
 #include "pool/disks/disk_iscsi_int.h"
 
 #define ATTENTIONS_MAX 10
-#define VPD_BYTES      255
-#define PORTAL_BYTES   80
+#define VPD_BYTES 255
+#define PORTAL_BYTES 80
 #define WRITE_PROTECTED 0x80
 
 /* ---- steps ---- */
@@ -90,8 +90,8 @@ static int portal_text(const struct remote_address *address, char text[PORTAL_BY
 {
 	char host[64], port[8];
 
-	if (getnameinfo((const struct sockaddr *)&address->addr, address->len_bytes, host, sizeof(host), port, sizeof(port),
-			NI_NUMERICHOST | NI_NUMERICSERV))
+	if (getnameinfo((const struct sockaddr *)&address->addr, address->len_bytes, host, sizeof(host), port,
+			sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
 		return -EINVAL;
 	snprintf(text, PORTAL_BYTES, address->addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 	return 0;
@@ -108,7 +108,8 @@ static int create_context(struct iscsi_disk *disk, struct err *err)
 	iscsi_set_noautoreconnect(iscsi, 1);
 	ok = iscsi_set_isid_random(iscsi, disk->isid, 0) == 0 &&
 	     iscsi_set_session_type(iscsi, disk->target ? ISCSI_SESSION_NORMAL : ISCSI_SESSION_DISCOVERY) == 0 &&
-	     iscsi_set_header_digest(iscsi, disk->header_digest ? ISCSI_HEADER_DIGEST_CRC32C : ISCSI_HEADER_DIGEST_NONE_CRC32C) == 0;
+	     iscsi_set_header_digest(iscsi, disk->header_digest ? ISCSI_HEADER_DIGEST_CRC32C
+								: ISCSI_HEADER_DIGEST_NONE_CRC32C) == 0;
 	if (ok && disk->target)
 		ok = iscsi_set_targetname(iscsi, disk->target) == 0;
 	if (ok && *disk->secret)
@@ -139,7 +140,8 @@ static int connect_and_login(struct iscsi_disk *disk, const char *portal, uint64
 	return step->status == SCSI_STATUS_GOOD ? 0 : iscsi_error(disk, -EACCES, err);
 }
 
-static int session_at(struct iscsi_disk *disk, const struct remote_address *address, uint64_t deadline_ns, struct err *err)
+static int session_at(struct iscsi_disk *disk, const struct remote_address *address, uint64_t deadline_ns,
+		      struct err *err)
 {
 	char portal[PORTAL_BYTES];
 	int ret = portal_text(address, portal);
@@ -194,17 +196,21 @@ static int wait_ready(struct iscsi_disk *disk, uint64_t deadline_ns, struct err 
 
 	for (int i = 0; i < ATTENTIONS_MAX && ret == -EAGAIN; i++)
 		ret = command_wait(disk,
-				   iscsi_testunitready_task(disk->iscsi, disk->lun, iscsi_step_done, iscsi_step_begin(disk)),
+				   iscsi_testunitready_task(disk->iscsi, disk->lun, iscsi_step_done,
+							    iscsi_step_begin(disk)),
 				   deadline_ns, err);
 	if (ret == -EIO && disk->step.status == SCSI_STATUS_RESERVATION_CONFLICT)
 		ret = 0;
 	return ret ? err_prefix(err, ret, "LUN %d", disk->lun) : 0;
 }
 
-static int ask_capacity(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry, struct err *err)
+static int ask_capacity(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry,
+			struct err *err)
 {
-	int ret = command_wait(disk, iscsi_readcapacity16_task(disk->iscsi, disk->lun, iscsi_step_done, iscsi_step_begin(disk)),
-			       deadline_ns, err);
+	int ret =
+		command_wait(disk,
+			     iscsi_readcapacity16_task(disk->iscsi, disk->lun, iscsi_step_done, iscsi_step_begin(disk)),
+			     deadline_ns, err);
 	const struct scsi_readcapacity16 *capacity = ret ? NULL : scsi_datain_unmarshall(disk->step.task);
 
 	if (ret)
@@ -213,7 +219,8 @@ static int ask_capacity(struct iscsi_disk *disk, uint64_t deadline_ns, struct re
 		return err_set(err, -EPROTO, "LUN %d tells its capacity in too few bytes", disk->lun);
 	disk->lba_bytes = capacity->block_length;
 	if (disk->lba_bytes < 512 || disk->lba_bytes > 4096 || (disk->lba_bytes & (disk->lba_bytes - 1)))
-		return err_set(err, -EINVAL, "LUN %d has blocks of %u bytes, not 512 to 4096", disk->lun, disk->lba_bytes);
+		return err_set(err, -EINVAL, "LUN %d has blocks of %u bytes, not 512 to 4096", disk->lun,
+			       disk->lba_bytes);
 	if (capacity->returned_lba >= (uint64_t)INT64_MAX / disk->lba_bytes)
 		return err_set(err, -EFBIG, "LUN %d says it is larger than all disks", disk->lun);
 	geometry->block_bytes = disk->lba_bytes;
@@ -267,7 +274,8 @@ static int ask_limits(struct iscsi_disk *disk, uint64_t deadline_ns, struct remo
 }
 
 /* Write protection is told in front of all mode pages. */
-static int ask_protection(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry, struct err *err)
+static int ask_protection(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry,
+			  struct err *err)
 {
 	int ret = command_wait(disk,
 			       iscsi_modesense6_task(disk->iscsi, disk->lun, 1, SCSI_MODESENSE_PC_CURRENT,

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define KEEP_BYTES   (32u << 20)
+#define KEEP_BYTES (32u << 20)
 #define KEEP_RECORDS 8192u
 
 struct disk_io;
@@ -17,8 +17,8 @@ struct disk_io;
 enum kept_state {
 	KEPT_QUEUED, /* to be sent (again) */
 	KEPT_FLYING,
-	KEPT_ACKED,  /* flushed once keep.flushed > stamp */
-	KEPT_DEAD,   /* given up: its place is free as soon as it is the oldest */
+	KEPT_ACKED, /* flushed once keep.flushed > stamp */
+	KEPT_DEAD,  /* given up: its place is free as soon as it is the oldest */
 };
 
 struct kept {

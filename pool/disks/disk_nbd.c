@@ -44,7 +44,10 @@ static int nbd_error(struct err *err)
 	const char *text = nbd_get_error(), *rest = text ? strstr(text, ": ") : NULL;
 	int code = nbd_get_errno();
 
-	return err_set(err, code > 0 ? -code : -EPROTO, "%.200s", rest ? rest + 2 : text ? text : "the connection broke");
+	return err_set(err, code > 0 ? -code : -EPROTO, "%.200s",
+		       rest   ? rest + 2
+		       : text ? text
+			      : "the connection broke");
 }
 
 /* ---- connecting ---- */
@@ -85,7 +88,8 @@ static int connect_tcp(struct nbd_disk *nbd, uint64_t deadline_ns, struct err *e
 	if (fd < 0)
 		return fd;
 	for (uint32_t i = 0; i < addresses.count; i++) {
-		fd = connect_to(&nbd->remote, (struct sockaddr *)&addresses.at[i].addr, addresses.at[i].len_bytes, deadline_ns);
+		fd = connect_to(&nbd->remote, (struct sockaddr *)&addresses.at[i].addr, addresses.at[i].len_bytes,
+				deadline_ns);
 		if (fd >= 0)
 			return fd;
 	}
@@ -99,7 +103,7 @@ static int connect_unix(struct nbd_disk *nbd, uint64_t deadline_ns, struct err *
 
 	if (strlen(nbd->socket_path) >= sizeof(addr.sun_path))
 		return err_set(err, -EINVAL, "socket path '%.128s' is longer than %zu bytes", nbd->socket_path,
-		    sizeof(addr.sun_path) - 1);
+			       sizeof(addr.sun_path) - 1);
 	strcpy(addr.sun_path, nbd->socket_path);
 	fd = connect_to(&nbd->remote, (struct sockaddr *)&addr, sizeof(addr), deadline_ns);
 	return fd >= 0 ? fd : err_set(err, fd, "no connection to '%s': %s", nbd->socket_path, strerror(-fd));
@@ -173,7 +177,7 @@ static int ask_geometry(struct nbd_handle *h, struct remote_geometry *geometry, 
 	geometry->piece_bytes &= -geometry->block_bytes;
 	if (geometry->piece_bytes == 0)
 		return err_set(err, -EPROTO, "the server takes no request as long as a block of %u bytes",
-		    geometry->block_bytes);
+			       geometry->block_bytes);
 	geometry->discard_bytes = nbd_can_trim(h) > 0 ? REMOTE_DISCARD_BYTES : 0;
 	geometry->volatile_cache = nbd_can_flush(h) > 0;
 	geometry->read_only = nbd_is_read_only(h) > 0;
@@ -248,17 +252,10 @@ static int nbd_send(struct remote *remote, struct remote_req *req)
 	int64_t cookie = -1;
 
 	switch (req->op) {
-	case DISK_READ:
-		cookie = nbd_aio_pread(h, req->iov->iov_base, req->len_bytes, req->off_bytes, done, 0);
-		break;
-	case DISK_WRITE:
-		cookie = nbd_aio_pwrite(h, req->iov->iov_base, req->len_bytes, req->off_bytes, done, 0);
-		break;
-	case DISK_FLUSH:
-		cookie = nbd_aio_flush(h, done, 0);
-		break;
-	default:
-		cookie = nbd_aio_trim(h, req->len_bytes, req->off_bytes, done, 0);
+	case DISK_READ: cookie = nbd_aio_pread(h, req->iov->iov_base, req->len_bytes, req->off_bytes, done, 0); break;
+	case DISK_WRITE: cookie = nbd_aio_pwrite(h, req->iov->iov_base, req->len_bytes, req->off_bytes, done, 0); break;
+	case DISK_FLUSH: cookie = nbd_aio_flush(h, done, 0); break;
+	default: cookie = nbd_aio_trim(h, req->len_bytes, req->off_bytes, done, 0);
 	}
 	if (cookie >= 0)
 		return 0;
@@ -360,8 +357,8 @@ static int parse(struct nbd_disk *nbd, const char *text, struct err *err)
 	return ret ? ret : disk_uri_check_opts(&nbd->uri, err);
 }
 
-int disk_nbd_open(
-    const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out, struct err *err)
+int disk_nbd_open(const char *uri, const char *rest, const struct disk_open_opts *opts, struct disk **out,
+		  struct err *err)
 {
 	struct nbd_disk *nbd = mem_zalloc(sizeof(*nbd));
 	int ret;

@@ -18,8 +18,8 @@
 #include "pool/runtime/fiber.h"
 
 #define REQS_RESERVED 16
-#define TICK_NS_MIN   (20ull * 1000000)
-#define TICK_NS_MAX   (500ull * 1000000)
+#define TICK_NS_MIN (20ull * 1000000)
+#define TICK_NS_MAX (500ull * 1000000)
 
 /* The driver's part of an I/O, in disk_io.priv. */
 struct remote_io {

@@ -22,11 +22,11 @@
 #include "pool/disks/disk_uri.h"
 #include "pool/runtime/reactor.h"
 
-#define REMOTE_REQS_MAX	      128 /* sent and not answered */
-#define REMOTE_PIECE_BYTES    (1u << 20)
-#define REMOTE_TIMEOUT_S      30 /* default of the option timeout= */
-#define REMOTE_TRIES_MAX      40
-#define REMOTE_DISCARD_BYTES  (128u << 20)
+#define REMOTE_REQS_MAX 128 /* sent and not answered */
+#define REMOTE_PIECE_BYTES (1u << 20)
+#define REMOTE_TIMEOUT_S 30 /* default of the option timeout= */
+#define REMOTE_TRIES_MAX 40
+#define REMOTE_DISCARD_BYTES (128u << 20)
 
 struct remote;
 struct kept;
@@ -45,10 +45,10 @@ struct remote_req {
 	struct kept *kept;  /* of a write */
 	struct fiber *waiter;
 	struct iovec one;
-	char *bounce;	   /* REMOTE_PIECE_BYTES, kept for reuse; NULL until needed */
+	char *bounce; /* REMOTE_PIECE_BYTES, kept for reuse; NULL until needed */
 	bool bounced;
 	uint32_t tries;
-	uint64_t flush;    /* number of a flush */
+	uint64_t flush; /* number of a flush */
 	int res;
 	bool finished;
 };
@@ -57,11 +57,11 @@ struct remote_req {
 struct remote_geometry {
 	uint64_t size_bytes;
 	uint32_t block_bytes;
-	uint32_t piece_bytes;	 /* longest read or write */
-	uint64_t discard_bytes;	 /* longest discard; 0: there are none */
-	bool volatile_cache;	 /* there is something to flush */
+	uint32_t piece_bytes;   /* longest read or write */
+	uint64_t discard_bytes; /* longest discard; 0: there are none */
+	bool volatile_cache;    /* there is something to flush */
 	bool read_only;
-	char serial[64];	 /* "" if it has none */
+	char serial[64]; /* "" if it has none */
 };
 
 /* To add a protocol: 1 write disk_x.c with these and an open function that ends in remote_open; 2 the rest as in disk.h. */
@@ -85,9 +85,9 @@ struct remote_ops {
 };
 
 enum remote_state {
-	REMOTE_DOWN,	 /* no session */
+	REMOTE_DOWN,     /* no session */
 	REMOTE_CHECKING, /* is it our disk? */
-	REMOTE_WRITING,	 /* what is kept is written again */
+	REMOTE_WRITING,  /* what is kept is written again */
 	REMOTE_UP,
 };
 
@@ -118,7 +118,7 @@ struct remote {
 	bool lost, closing, opened, ended;
 	int open_res;
 	struct err *open_err;
-	struct err why; /* it is not there */
+	struct err why;              /* it is not there */
 	struct fiber *fiber, *owner; /* owner: opens or closes, and waits for it */
 	struct fd_poll poll_in, poll_out;
 	struct fd_cancel cancel; /* of what connect waits for */
@@ -134,7 +134,7 @@ int remote_options(struct remote *remote, struct disk_uri *uri, struct err *err)
 /* Begins the first session and makes a disk of it. `remote` is zeroed but for what is the driver's, and options. On failure it
  * is freed. Fiber; waits. */
 int remote_open(struct remote *remote, const struct remote_ops *ops, struct disk **out, struct err *err)
-    __attribute__((warn_unused_result));
+	__attribute__((warn_unused_result));
 
 /* A request is answered: 0 or -errno. -EAGAIN: to be sent once more, later; -ENOTCONN: the session is over. Whatever context; the
  * I/O ends later. */
@@ -158,11 +158,12 @@ struct remote_addresses {
 	} at[REMOTE_ADDRESSES_MAX];
 };
 int remote_resolve(const char *host, const char *port, struct remote_addresses *out, struct err *err)
-    __attribute__((warn_unused_result));
+	__attribute__((warn_unused_result));
 
 /* Reads a whole small file, a secret, without blocking the loop; one line end at its end is dropped. Fiber; waits. 0, or
  * -errno and a message that does not tell what is in it. */
-int remote_read_secret(const char *path, char *buf, size_t size_bytes, struct err *err) __attribute__((warn_unused_result));
+int remote_read_secret(const char *path, char *buf, size_t size_bytes, struct err *err)
+	__attribute__((warn_unused_result));
 
 /* --- between disk_remote.c and disk_remote_session.c ------------------------------------------------------- */
 

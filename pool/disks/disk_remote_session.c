@@ -122,7 +122,8 @@ static int check_mark(struct remote *remote, struct err *err)
 		return 0;
 	if (ret)
 		return err_set(err, ret, "its label cannot be read: %s", strerror(-ret));
-	return err_set(err, -ENODEV, "another disk is there under this name: it does not hold the label that this one had");
+	return err_set(err, -ENODEV,
+		       "another disk is there under this name: it does not hold the label that this one had");
 }
 
 static int check_geometry(struct remote *remote, const struct remote_geometry *now, struct err *err)
@@ -131,16 +132,16 @@ static int check_geometry(struct remote *remote, const struct remote_geometry *n
 
 	if (now->size_bytes < remote->disk.size_bytes)
 		return err_set(err, -ENODEV, "it has shrunk from %llu to %llu bytes",
-		    (unsigned long long)remote->disk.size_bytes, (unsigned long long)now->size_bytes);
+			       (unsigned long long)remote->disk.size_bytes, (unsigned long long)now->size_bytes);
 	if (now->block_bytes > remote->disk.block_bytes)
 		return err_set(err, -ENODEV, "its blocks have grown from %u to %u bytes", remote->disk.block_bytes,
-		    now->block_bytes);
+			       now->block_bytes);
 	if (now->piece_bytes < was->piece_bytes)
 		return err_set(err, -ENODEV, "it takes requests of %u bytes only, no longer of %u", now->piece_bytes,
-		    was->piece_bytes);
+			       was->piece_bytes);
 	if (strcmp(now->serial, was->serial) != 0)
 		return err_set(err, -ENODEV, "another disk is there under this name: serial number '%s', not '%s'",
-		    now->serial, was->serial);
+			       now->serial, was->serial);
 	if (now->read_only)
 		return err_set(err, -EROFS, "it has become read-only");
 	return 0;
@@ -423,7 +424,7 @@ int remote_resolve(const char *host, const char *port, struct remote_addresses *
 
 	if (ret)
 		return err_set(err, -EHOSTUNREACH, "host '%.128s' is not known: %s", host,
-		    ret == -EAGAIN ? "no memory" : gai_strerror(ret));
+			       ret == -EAGAIN ? "no memory" : gai_strerror(ret));
 	out->count = 0;
 	for (const struct addrinfo *at = job.list; at && out->count < REMOTE_ADDRESSES_MAX; at = at->ai_next) {
 		struct remote_address *to = &out->at[out->count++];
@@ -468,5 +469,6 @@ int remote_read_secret(const char *path, char *buf, size_t size_bytes, struct er
 	int ret = reactor_offload(secret_job, &job);
 
 	return ret ? err_set(err, ret, "cannot read the secret in '%.128s': %s", path,
-			 ret == -EINVAL ? "it is not one line of text" : strerror(-ret)) : 0;
+			     ret == -EINVAL ? "it is not one line of text" : strerror(-ret))
+		   : 0;
 }

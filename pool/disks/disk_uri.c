@@ -68,7 +68,8 @@ static int parse_user(struct disk_uri *uri, char *user, struct err *err)
 	/* libiscsi's and curl's ways to write a secret. */
 	if (strchr(user, ':') || strchr(user, '%'))
 		return err_set(err, -EINVAL,
-		    "a secret must not stand in a name, where everybody sees it: put it in a file and name that by an option");
+			       "a secret must not stand in a name, where everybody sees it: put it in a file and name "
+			       "that by an option");
 	uri->user = user;
 	return 0;
 }
@@ -129,7 +130,8 @@ const char *disk_uri_opt(struct disk_uri *uri, const char *key)
 	return NULL;
 }
 
-int disk_uri_opt_number(struct disk_uri *uri, const char *key, uint64_t min, uint64_t max, uint64_t *value, struct err *err)
+int disk_uri_opt_number(struct disk_uri *uri, const char *key, uint64_t min, uint64_t max, uint64_t *value,
+			struct err *err)
 {
 	const char *text = disk_uri_opt(uri, key);
 	unsigned long long number;
@@ -141,7 +143,7 @@ int disk_uri_opt_number(struct disk_uri *uri, const char *key, uint64_t min, uin
 	number = strtoull(text, &end, 10);
 	if (errno || *text < '0' || *text > '9' || *end != '\0' || number < min || number > max)
 		return err_set(err, -EINVAL, "%s=%.32s is not a number from %llu to %llu", key, text,
-		    (unsigned long long)min, (unsigned long long)max);
+			       (unsigned long long)min, (unsigned long long)max);
 	*value = number;
 	return 0;
 }

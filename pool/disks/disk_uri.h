@@ -11,7 +11,7 @@
 #include "pool/base/err.h"
 
 #define DISK_URI_BYTES_MAX 1024
-#define DISK_URI_OPTS_MAX  8
+#define DISK_URI_OPTS_MAX 8
 
 struct disk_uri {
 	char text[DISK_URI_BYTES_MAX]; /* what the others point into */
@@ -34,8 +34,8 @@ int disk_uri_parse(struct disk_uri *uri, const char *text, struct err *err) __at
 const char *disk_uri_opt(struct disk_uri *uri, const char *key);
 
 /* A whole number from min to max; *value stays as it is if the option is not there. 0 or -EINVAL and a message. */
-int disk_uri_opt_number(struct disk_uri *uri, const char *key, uint64_t min, uint64_t max, uint64_t *value, struct err *err)
-    __attribute__((warn_unused_result));
+int disk_uri_opt_number(struct disk_uri *uri, const char *key, uint64_t min, uint64_t max, uint64_t *value,
+			struct err *err) __attribute__((warn_unused_result));
 
 /* Refuses options that nobody has asked for. */
 int disk_uri_check_opts(const struct disk_uri *uri, struct err *err) __attribute__((warn_unused_result));

@@ -16,8 +16,8 @@
 
 #define DEPTH_MAX 1024
 #define BYTES_MAX (1u << 20)
-#define PAGE	  4096
-#define NS_PER_S  1000000000.0
+#define PAGE 4096
+#define NS_PER_S 1000000000.0
 
 struct one {
 	struct disk_io io;
@@ -62,9 +62,11 @@ static void start(char *buf)
 		struct one *one = &load.ones[i];
 
 		one->iov = (struct iovec){ .iov_base = buf + (size_t)i * load.io_bytes, .iov_len = load.io_bytes };
-		one->io = (struct disk_io){
-			.op = load.op, .len_bytes = load.io_bytes, .iov = &one->iov, .iov_count = 1, .done = one_done
-		};
+		one->io = (struct disk_io){ .op = load.op,
+					    .len_bytes = load.io_bytes,
+					    .iov = &one->iov,
+					    .iov_count = 1,
+					    .done = one_done };
 		next(one);
 	}
 }
@@ -102,7 +104,8 @@ int main(int argc, char **argv)
 	load.depth = (uint32_t)atoi(argv[3]);
 	load.run_ns = (uint64_t)(atof(argv[4]) * NS_PER_S);
 	load.io_bytes = argc == 6 ? (uint32_t)atoi(argv[5]) : PAGE;
-	if (load.depth < 1 || load.depth > DEPTH_MAX || load.io_bytes < PAGE || load.io_bytes > BYTES_MAX || load.io_bytes % PAGE)
+	if (load.depth < 1 || load.depth > DEPTH_MAX || load.io_bytes < PAGE || load.io_bytes > BYTES_MAX ||
+	    load.io_bytes % PAGE)
 		return 2;
 	if (reactor_create(0, -1, &load.reactor, &err) || fiber_start(reactor_loop(load.reactor), run, NULL)) {
 		fprintf(stderr, "disk: %s\n", err.msg);

@@ -7,7 +7,7 @@
 # shellcheck source=tests/it/functions.sh
 . "$(dirname "$0")/functions.sh"
 requires_poold
-requires nbdkit tgtd tgtadm jq
+requires nbdkit nbdinfo tgtd tgtadm jq
 
 rounds=${ROUNDS:-8}
 RANDOM=${SEED:-$RANDOM}
@@ -21,7 +21,7 @@ truncate -s 1G "$disk_dir/nbd" "$disk_dir/lun"
 nbd_start() {
     rm -f "$tmp/nbd.socket"
     launch nbd nbdkit --foreground --unix "$tmp/nbd.socket" --filter=cache file "$disk_dir/nbd" cache=writeback
-    wait_until 10 test -S "$tmp/nbd.socket"
+    wait_until 10 nbdinfo --size "nbd+unix:///?socket=$tmp/nbd.socket" >/dev/null
 }
 
 tgt() {

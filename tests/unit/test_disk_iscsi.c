@@ -15,7 +15,7 @@
 
 #define KIB 1024ull
 #define MIB (1024 * KIB)
-#define MS  1000000ull
+#define MS 1000000ull
 #define IQN "iqn.2024-01.test:disk"
 
 static const struct disk_open_opts no_opts;
@@ -72,8 +72,9 @@ static void run(void (*fn)(void))
 
 static bool admin(const char *arguments)
 {
-	return unit_shell("TGT_IPC_SOCKET=%s/ctl tgtadm -C 1 --lld iscsi %s >/dev/null 2>%s/admin.err || ! cat %s/admin.err >&2", folder,
-			  arguments, folder, folder);
+	return unit_shell(
+		"TGT_IPC_SOCKET=%s/ctl tgtadm -C 1 --lld iscsi %s >/dev/null 2>%s/admin.err || ! cat %s/admin.err >&2",
+		folder, arguments, folder, folder);
 }
 
 static void start_target(void)
@@ -85,7 +86,7 @@ static void start_target(void)
 	unit_shell("rm -f %s/ctl*", folder);
 	server = unit_server_start("tgtd -f --iscsi portal=127.0.0.1:%d -C 1", port);
 	snprintf(path, sizeof(path), "%s/ctl.1", folder);
-	unit_server_wait_path(path);
+	unit_server_wait_unix(path);
 	unit_server_wait_port(port);
 	assert_true(admin("--op new --mode target --tid 1 -T " IQN));
 }
@@ -100,7 +101,8 @@ static void add_lun(const char *name, int lun, const char *more)
 {
 	char arguments[600];
 
-	snprintf(arguments, sizeof(arguments), "--op new --mode logicalunit --tid 1 --lun %d -b %s/%s %s", lun, folder, name, more);
+	snprintf(arguments, sizeof(arguments), "--op new --mode logicalunit --tid 1 --lun %d -b %s/%s %s", lun, folder,
+		 name, more);
 	assert_true(admin(arguments));
 }
 
@@ -221,8 +223,12 @@ static void crowd_start(struct disk *disk, enum disk_op op, char *buf)
 	crowd.fiber = fiber_self();
 	for (uint32_t i = 0; i < CROWD; i++) {
 		crowd.iov[i] = (struct iovec){ buf + i * 64 * KIB, 64 * KIB };
-		crowd.io[i] = (struct disk_io){ .op = op, .off_bytes = i * 64 * KIB, .len_bytes = 64 * KIB,
-						.iov = &crowd.iov[i], .iov_count = 1, .done = crowd_done };
+		crowd.io[i] = (struct disk_io){ .op = op,
+						.off_bytes = i * 64 * KIB,
+						.len_bytes = 64 * KIB,
+						.iov = &crowd.iov[i],
+						.iov_count = 1,
+						.done = crowd_done };
 		disk_submit(disk, &crowd.io[i]);
 	}
 }
@@ -393,12 +399,9 @@ static void what_is_not_there_is_told(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(passes_the_suite),
-		TEST(discard_gives_space_back),
-		TEST(io_waits_for_the_target),
-		TEST(a_target_that_hung_is_used_again),
-		TEST(another_lun_is_not_written),
-		TEST(chap_takes_the_right_secret_only),
+		TEST(passes_the_suite),           TEST(discard_gives_space_back),
+		TEST(io_waits_for_the_target),    TEST(a_target_that_hung_is_used_again),
+		TEST(another_lun_is_not_written), TEST(chap_takes_the_right_secret_only),
 		TEST(what_is_not_there_is_told),
 	};
 

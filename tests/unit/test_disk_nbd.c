@@ -19,7 +19,7 @@
 
 #define KIB 1024ull
 #define MIB (1024 * KIB)
-#define MS  1000000ull
+#define MS 1000000ull
 
 static const struct disk_open_opts no_opts;
 
@@ -78,7 +78,7 @@ static void serve(const char *arguments)
 	snprintf(path, sizeof(path), "%s/sock", folder);
 	unlink(path);
 	server = unit_server_start("nbdkit --foreground --exit-with-parent --unix %s %s", path, arguments);
-	unit_server_wait_path(path);
+	unit_server_wait_unix(path);
 }
 
 /* A file of the folder by a server that keeps what is not flushed in memory of its own. */
@@ -169,7 +169,8 @@ static void passes_the_suite_body(void)
 	disk_close(disk);
 	stop_server(SIGTERM);
 	/* Blocks of 4 KiB, requests of 64 KiB at most. */
-	serve("--filter=blocksize-policy memory 16M blocksize-minimum=4K blocksize-maximum=64K blocksize-error-policy=error");
+	serve("--filter=blocksize-policy memory 16M blocksize-minimum=4K blocksize-maximum=64K "
+	      "blocksize-error-policy=error");
 	disk = open_with(uri);
 	assert_int_equal(disk->block_bytes, 4096);
 	disk_suite(disk);
@@ -178,7 +179,7 @@ static void passes_the_suite_body(void)
 	make_file("disk", 16 * MIB);
 	snprintf(command, sizeof(command), "%s/qemu", folder);
 	server = unit_server_start("qemu-nbd -t -f raw -k %s %s/disk", command, folder);
-	unit_server_wait_path(command);
+	unit_server_wait_unix(command);
 	snprintf(command, sizeof(command), "nbd+unix:///?socket=%s/qemu", folder);
 	disk = open_with(command);
 	disk_suite(disk);
@@ -196,7 +197,8 @@ static void goes_by_tcp_body(void)
 	char name[100];
 	struct disk *disk;
 
-	server = unit_server_start("nbdkit --foreground --exit-with-parent --port %d --ipaddr 127.0.0.1 -e this memory 16M", port);
+	server = unit_server_start(
+		"nbdkit --foreground --exit-with-parent --port %d --ipaddr 127.0.0.1 -e this memory 16M", port);
 	unit_server_wait_port(port);
 	snprintf(name, sizeof(name), "nbd://localhost:%d/this", port);
 	disk = open_with(name);
@@ -368,8 +370,12 @@ static void crowd_start(struct disk *disk, enum disk_op op, char *buf)
 	crowd.fiber = fiber_self();
 	for (uint32_t i = 0; i < CROWD; i++) {
 		crowd.iov[i] = (struct iovec){ buf + i * 64 * KIB, 64 * KIB };
-		crowd.io[i] = (struct disk_io){ .op = op, .off_bytes = i * 64 * KIB, .len_bytes = 64 * KIB,
-						.iov = &crowd.iov[i], .iov_count = 1, .done = crowd_done };
+		crowd.io[i] = (struct disk_io){ .op = op,
+						.off_bytes = i * 64 * KIB,
+						.len_bytes = 64 * KIB,
+						.iov = &crowd.iov[i],
+						.iov_count = 1,
+						.done = crowd_done };
 		disk_submit(disk, &crowd.io[i]);
 	}
 }
@@ -561,7 +567,8 @@ static void errors_come_through_body(void)
 	char arguments[600];
 	struct disk *disk;
 
-	snprintf(arguments, sizeof(arguments), "--filter=error memory 16M error-file=%s/fail error-pwrite=EIO error-pread=ENOSPC error-rate=100%%",
+	snprintf(arguments, sizeof(arguments),
+		 "--filter=error memory 16M error-file=%s/fail error-pwrite=EIO error-pread=ENOSPC error-rate=100%%",
 		 folder);
 	serve(arguments);
 	disk = open_with(uri);
@@ -591,9 +598,10 @@ static void after_a_failed_flush_none_succeeds_body(void)
 	snprintf(path, sizeof(path), "%s/plugin", folder);
 	file = fopen(path, "w");
 	assert_non_null(file);
-	fprintf(file, "#!/bin/bash\ncase $1 in\nget_size) echo 64M;;\npread) dd if=/dev/zero bs=$3 count=1 2>/dev/null;;\n"
-		      "can_write|can_flush) exit 0;;\npwrite) cat >/dev/null;;\n"
-		      "flush) [ ! -e %s/fail ] || { echo EIO failed >&2; exit 1; };;\n*) exit 2;;\nesac\n",
+	fprintf(file,
+		"#!/bin/bash\ncase $1 in\nget_size) echo 64M;;\npread) dd if=/dev/zero bs=$3 count=1 2>/dev/null;;\n"
+		"can_write|can_flush) exit 0;;\npwrite) cat >/dev/null;;\n"
+		"flush) [ ! -e %s/fail ] || { echo EIO failed >&2; exit 1; };;\n*) exit 2;;\nesac\n",
 		folder);
 	fclose(file);
 	chmod(path, 0700);
@@ -667,8 +675,8 @@ static void tls_by_a_shared_key_body(void)
 	char arguments[600], name[900];
 	struct disk *disk;
 
-	assert_true(unit_shell("psktool -u me -p %s/keys >/dev/null 2>&1 && psktool -u me -p %s/wrong >/dev/null 2>&1", folder,
-			       folder));
+	assert_true(unit_shell("psktool -u me -p %s/keys >/dev/null 2>&1 && psktool -u me -p %s/wrong >/dev/null 2>&1",
+			       folder, folder));
 	snprintf(arguments, sizeof(arguments), "--tls=require --tls-psk=%s/keys memory 16M", folder);
 	serve(arguments);
 	snprintf(name, sizeof(name), "nbds+unix://me@/?socket=%s/sock&tls-psk-file=%s/keys", folder, folder);

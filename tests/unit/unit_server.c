@@ -11,14 +11,15 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
 
 #define ARGS_MAX 64
-#define TRIES	 1000
-#define TRY_US	 10000
+#define TRIES 1000
+#define TRY_US 10000
 
 bool unit_shell(const char *command, ...)
 {
@@ -79,14 +80,22 @@ void unit_server_signal(pid_t pid, int signal)
 		assert_int_equal(waitpid(pid, NULL, WUNTRACED), pid);
 }
 
-void unit_server_wait_path(const char *path)
+void unit_server_wait_unix(const char *path)
 {
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	assert_true(strlen(path) < sizeof(addr.sun_path));
+	strcpy(addr.sun_path, path);
 	for (int i = 0; i < TRIES; i++) {
-		if (access(path, F_OK) == 0)
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		int ret = connect(fd, (struct sockaddr *)&addr, sizeof(addr));
+
+		close(fd);
+		if (ret == 0)
 			return;
 		usleep(TRY_US);
 	}
-	fail_msg("'%s' does not appear", path);
+	fail_msg("nothing listens on '%s'", path);
 }
 
 static int bound_socket(struct sockaddr_in *addr, int port)

@@ -14,9 +14,9 @@ pid_t unit_server_start(const char *command, ...) __attribute__((format(printf, 
 /* Sends the signal and, if it is SIGKILL or SIGTERM, waits for the end; if SIGSTOP, until it
  * stands still. */
 void unit_server_signal(pid_t pid, int signal);
-/* Waits until `path` exists, for 10 s at most. */
-void unit_server_wait_path(const char *path);
-/* Waits until something listens on a TCP port of 127.0.0.1. */
+/* Waits until something listens on a Unix socket, for 10 s at most. */
+void unit_server_wait_unix(const char *path);
+/* The same on a TCP port of 127.0.0.1. */
 void unit_server_wait_port(int port);
 /* A TCP port that nobody uses now. */
 int unit_server_free_port(void);
