@@ -78,7 +78,7 @@ UNIT_SRCS    := $(filter-out $(UNIT_MAINS),$(wildcard tests/unit/*.c))
 FUZZ_MAINS   := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_SRCS    := $(filter-out $(FUZZ_MAINS),$(wildcard tests/fuzz/*.c))
 # Parsers of tools/ that are fuzzed.
-FUZZ_TOOLS_SRCS := $(addprefix tools/,json_text.c jsonrpc.c params.c state.c state_json.c)
+FUZZ_TOOLS_SRCS := $(addprefix tools/,json_text.c jsonrpc.c names.c params.c state.c state_json.c)
 
 objs = $(patsubst %.c,$(O)/obj/%.o,$(1))
 

@@ -1,4 +1,4 @@
-/* The registry's life, its names and pins: see daemon.h; the rules are in daemon_int.h.
+/* The registry's life, pools by name, pins: see daemon.h; the rules are in daemon_int.h.
  *
  * daemon_init turns every record of the state folder into a member that is DOWN. Bringing one up moves it through
  * STARTING to OPEN or back to DOWN, with the reason; a command may try again. Nothing but a command removes a member. */
@@ -46,24 +46,7 @@ void pin_wait_unused(struct pin *pin)
 		waitq_wait(&pin->unused);
 }
 
-/* --- names and finding ------------------------------------------------------------------------------------ */
-
-int daemon_name_split(const char *name, struct volume_path *path, struct err *err)
-{
-	const char *slash = strchr(name, '/');
-	size_t pool_len = slash ? (size_t)(slash - name) : 0;
-
-	if (slash && pool_len <= POOL_NAME_MAX && strlen(slash + 1) <= POOL_NAME_MAX) {
-		snprintf(path->pool, sizeof(path->pool), "%.*s", (int)pool_len, name);
-		snprintf(path->volume, sizeof(path->volume), "%s", slash + 1);
-		if (name_is_valid(path->pool) && name_is_valid(path->volume))
-			return 0;
-	}
-	return err_set(err, -EINVAL,
-		       "'%.140s' is not the name of a volume; give POOL/VOLUME, each 1 to %d of A-Z a-z 0-9 . _ - and "
-		       "not beginning with . or -",
-		       name, POOL_NAME_MAX);
-}
+/* --- finding ------------------------------------------------------------------------------------ */
 
 struct daemon_pool *daemon_pool_lookup(struct daemon *daemon, const char *name)
 {

@@ -3,7 +3,7 @@
  * Everything runs on fibers of loop 0 and may wait, unless stated otherwise. An operation happens wholly or not at all;
  * what it changes for good is in the state folder when it returns 0.
  *
- * Names come in as "POOL" and "POOL/VOLUME"; daemon_name_split is the one place that takes them apart. */
+ * Names come in as "POOL", "POOL/VOLUME" and "POOL/VOLUME@SNAPSHOT": see names.h. */
 #ifndef TOOLS_DAEMON_H
 #define TOOLS_DAEMON_H
 
@@ -16,6 +16,7 @@
 #include "pool/runtime/reactor.h"
 #include "targets/export.h"
 #include "tools/config.h"
+#include "tools/names.h"
 #include "tools/state.h"
 #include "volumes/volume.h"
 
@@ -96,13 +97,7 @@ void daemon_stop(struct daemon *daemon);
 /* How many pools and exports are DOWN. */
 uint32_t daemon_count_down(const struct daemon *daemon);
 
-/* --- names and finding ------------------------------------------------------------------------------------ */
-
-struct volume_path {
-	char pool[POOL_NAME_MAX + 1], volume[VOLUME_NAME_BYTES];
-};
-/* "POOL/VOLUME". -EINVAL. */
-int daemon_name_split(const char *name, struct volume_path *path, struct err *err) __attribute__((warn_unused_result));
+/* --- finding ---------------------------------------------------------------------------------------------- */
 
 /* Finds a pool in any state and pins it: it stays in memory and, if open, open. -ENOENT. */
 int daemon_pool_find(struct daemon *daemon, const char *name, struct daemon_pool **out, struct err *err)
@@ -143,13 +138,30 @@ int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_r
 int daemon_disk_probe(struct daemon *daemon, const char *uri, struct disk_probe *probe, uint64_t *size_bytes,
 		      struct err *err) __attribute__((warn_unused_result));
 
-/* --- volumes: names are "POOL/VOLUME" --------------------------------------------------------------------- */
+/* --- volumes and snapshots ------------------------------------------------------------------------------- */
 
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
 			 struct err *err) __attribute__((warn_unused_result));
-int daemon_volume_delete(struct daemon *daemon, const char *name, struct err *err) __attribute__((warn_unused_result));
-/* new_name: "VOLUME" or "POOL/VOLUME" of the same pool. */
+/* -EBUSY while it, or a snapshot that is to go too, has exports; -ENOTEMPTY: it has snapshots, which are not to. */
+int daemon_volume_delete(struct daemon *daemon, const char *name, bool with_snapshots, struct err *err)
+	__attribute__((warn_unused_result));
+/* new_name: with the pool, which stays, or without it. Exports go on, also those of snapshots. */
 int daemon_volume_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
+	__attribute__((warn_unused_result));
+/* A new volume, of the same pool, from a snapshot, or from what a volume holds now. */
+int daemon_clone(struct daemon *daemon, const char *from, const char *new_name, struct err *err)
+	__attribute__((warn_unused_result));
+
+/* All of one pool, at one instant. */
+int daemon_snapshot_create(struct daemon *daemon, const char *const *names, uint32_t count, struct err *err)
+	__attribute__((warn_unused_result));
+int daemon_snapshot_delete(struct daemon *daemon, const char *name, struct err *err)
+	__attribute__((warn_unused_result));
+/* new_name: "SNAPSHOT", "VOLUME@SNAPSHOT" or all of it; pool and volume stay. Exports go on. */
+int daemon_snapshot_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
+	__attribute__((warn_unused_result));
+/* The snapshot's volume holds again what the snapshot holds. -EBUSY while the volume has exports. */
+int daemon_snapshot_rollback(struct daemon *daemon, const char *name, struct err *err)
 	__attribute__((warn_unused_result));
 
 /* A new size: absolute, or relative to the present one. */
@@ -165,8 +177,8 @@ int daemon_volume_resize(struct daemon *daemon, const char *name, const struct r
 /* --- exports ---------------------------------------------------------------------------------------------- */
 
 struct export_request {
-	const char *volume; /* "POOL/VOLUME" */
-	const char *kind;   /* "vhost-user-blk": address is an absolute path; "nbd": see struct nbd_opts */
+	const char *image; /* "POOL/VOLUME", or "POOL/VOLUME@SNAPSHOT", which is exported read-only */
+	const char *kind;  /* "vhost-user-blk": address is an absolute path; "nbd": see struct nbd_opts */
 	const char *address;
 	uint32_t queues; /* vhost-user-blk; 0: default */
 	bool read_only;
@@ -175,8 +187,8 @@ struct export_request {
 /* At most one writable export of a volume. */
 int daemon_export_add(struct daemon *daemon, const struct export_request *request, struct err *err)
 	__attribute__((warn_unused_result));
-/* Gives one of both: the volume (which then must have one export only) or the address; the other is NULL. */
-int daemon_export_remove(struct daemon *daemon, const char *volume, const char *address, struct err *err)
+/* Gives one of both: the volume or snapshot (which then must have one export only) or the address; the other is NULL. */
+int daemon_export_remove(struct daemon *daemon, const char *image, const char *address, struct err *err)
 	__attribute__((warn_unused_result));
 
 #endif

@@ -115,17 +115,13 @@ void daemon_export_free(struct daemon_export *exp)
 	free(exp);
 }
 
-uint32_t daemon_export_count(struct daemon_pool *pool, uint64_t volume_id, struct daemon_export **first)
+bool daemon_export_is_of(const struct state_export *record, const struct volume_info *image, bool or_snapshot)
 {
-	uint32_t count = 0;
+	size_t len = strlen(image->name);
 
-	list_for_each(node, &pool->exports) {
-		struct daemon_export *exp = list_entry(node, struct daemon_export, node);
-
-		if (exp->record->volume_id == volume_id && count++ == 0 && first)
-			*first = exp;
-	}
-	return count;
+	if (record->volume_id == image->id)
+		return true;
+	return or_snapshot && strncmp(record->volume, image->name, len) == 0 && record->volume[len] == '@';
 }
 
 /* --- up and down ------------------------------------------------------------------------------------------ */
@@ -281,9 +277,9 @@ static int check_request(struct daemon *daemon, struct daemon_pool *pool, const 
 	if (find_address(daemon, request->address, &other))
 		return err_set(err, -EEXIST, "there is an export on '%.200s' already; 'poolctl export list' shows it",
 			       request->address);
-	if (request->read_only)
+	if (request->read_only || volume->snapshot)
 		return 0;
-	return check_writers(pool, volume->id, request->volume, err);
+	return check_writers(pool, volume->id, request->image, err);
 }
 
 /* Registers the export, not yet up. No wait between the checks and this. */
@@ -297,7 +293,7 @@ static struct daemon_export *register_new(struct daemon_pool *pool, const struct
 	if (!record)
 		return NULL;
 	record->queues = request->queues;
-	record->read_only = request->read_only;
+	record->read_only = request->read_only || volume->snapshot;
 	if (state_export_set_tls(record, request->tls_certs, request->tls_psk) == 0)
 		exp = daemon_export_new(pool, record);
 	if (!exp)
@@ -335,15 +331,15 @@ static int add(struct daemon *daemon, struct daemon_pool *pool, const char *volu
 int daemon_export_add(struct daemon *daemon, const struct export_request *request, struct err *err)
 {
 	struct daemon_pool *pool;
-	struct volume_path path;
-	int ret = daemon_name_split(request->volume, &path, err);
+	struct image_path path;
+	int ret = image_path_parse(request->image, IMAGE_EITHER, &path, err);
 
 	if (ret == 0)
 		ret = daemon_pool_get(daemon, path.pool, &pool, err);
 	if (ret)
 		return ret;
 	fmutex_lock(&pool->change);
-	ret = add(daemon, pool, path.volume, request, err);
+	ret = add(daemon, pool, path.image, request, err);
 	fmutex_unlock(&pool->change);
 	daemon_pool_put(pool);
 	return ret;
@@ -351,11 +347,11 @@ int daemon_export_add(struct daemon *daemon, const struct export_request *reques
 
 /* --- remove ----------------------------------------------------------------------------------------------- */
 
-/* The one export of a volume named "POOL/VOLUME"; pins the pool. */
-static int find_by_volume(struct daemon *daemon, const char *volume, struct daemon_pool **pool, struct err *err)
+/* The pool of a volume or snapshot; pins it. */
+static int find_by_image(struct daemon *daemon, const char *image, struct daemon_pool **pool, struct err *err)
 {
-	struct volume_path path;
-	int ret = daemon_name_split(volume, &path, err);
+	struct image_path path;
+	int ret = image_path_parse(image, IMAGE_EITHER, &path, err);
 
 	return ret ? ret : daemon_pool_find(daemon, path.pool, pool, err);
 }
@@ -369,15 +365,15 @@ static int find_by_address(struct daemon *daemon, const char *address, struct da
 	return 0;
 }
 
-static bool matches(const struct daemon_export *exp, const char *volume, const char *address)
+static bool matches(const struct daemon_export *exp, const char *image, const char *address)
 {
 	if (address)
 		return strcmp(exp->record->address, address) == 0;
-	return strcmp(exp->record->volume, strchr(volume, '/') + 1) == 0;
+	return strcmp(exp->record->volume, strchr(image, '/') + 1) == 0;
 }
 
 /* The one export of the pool that is meant. pool->change is held. */
-static int pick(struct daemon_pool *pool, const char *volume, const char *address, struct daemon_export **out,
+static int pick(struct daemon_pool *pool, const char *image, const char *address, struct daemon_export **out,
 		struct err *err)
 {
 	uint32_t count = 0;
@@ -385,14 +381,14 @@ static int pick(struct daemon_pool *pool, const char *volume, const char *addres
 	list_for_each(node, &pool->exports) {
 		struct daemon_export *exp = list_entry(node, struct daemon_export, node);
 
-		if (matches(exp, volume, address) && count++ == 0)
+		if (matches(exp, image, address) && count++ == 0)
 			*out = exp;
 	}
 	if (count == 0)
 		return err_set(err, -ENOENT, "'%.200s' is not exported; 'poolctl export list' shows what is",
-			       address ? address : volume);
+			       address ? address : image);
 	if (count > 1)
-		return err_set(err, -EINVAL, "volume '%s' has %u exports; name one by its path", volume, count);
+		return err_set(err, -EINVAL, "'%s' has %u exports; name one by its path", image, count);
 	return 0;
 }
 
@@ -409,7 +405,7 @@ static int remove_one(struct daemon *daemon, struct daemon_pool *pool, struct da
 	return 0;
 }
 
-int daemon_export_remove(struct daemon *daemon, const char *volume, const char *address, struct err *err)
+int daemon_export_remove(struct daemon *daemon, const char *image, const char *address, struct err *err)
 {
 	struct daemon_export *exp = NULL;
 	struct daemon_pool *pool = NULL;
@@ -418,12 +414,12 @@ int daemon_export_remove(struct daemon *daemon, const char *volume, const char *
 	if (address)
 		ret = find_by_address(daemon, address, &pool, err);
 	else
-		ret = find_by_volume(daemon, volume, &pool, err);
+		ret = find_by_image(daemon, image, &pool, err);
 	if (ret)
 		return ret;
 	assert(pool);
 	fmutex_lock(&pool->change);
-	ret = pick(pool, volume, address, &exp, err);
+	ret = pick(pool, image, address, &exp, err);
 	if (ret == 0) {
 		assert(exp);
 		ret = remove_one(daemon, pool, exp, err);

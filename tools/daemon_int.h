@@ -25,9 +25,10 @@ int daemon_record_export(struct daemon *daemon, struct daemon_export *exp, struc
 	__attribute__((warn_unused_result));
 int daemon_forget_export(struct daemon *daemon, struct daemon_export *exp, struct err *err)
 	__attribute__((warn_unused_result));
-/* The exports of a volume get its new name, which stays even if it cannot be written: the id is what binds them. */
-int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, uint64_t volume_id, const char *name,
-			 struct err *err) __attribute__((warn_unused_result));
+/* The exports of an image, and of a volume's snapshots, get the new name, which stays even if it cannot be written: the id is
+ * what binds them. `old` has the name that it had. */
+int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, const struct volume_info *old,
+			 const char *name, struct err *err) __attribute__((warn_unused_result));
 
 /* --- daemon_pool.c ---------------------------------------------------------------------------------------- */
 
@@ -50,7 +51,7 @@ void daemon_export_free(struct daemon_export *exp);
 void daemon_export_bring_up_all(struct daemon_pool *pool);
 /* OPEN -> DOWN. */
 void daemon_export_shut(struct daemon_export *exp);
-/* How many exports a volume has; *first (may be NULL) is one of them. */
-uint32_t daemon_export_count(struct daemon_pool *pool, uint64_t volume_id, struct daemon_export **first);
+/* Whether the record is of this image or, if asked, of a snapshot of this volume. */
+bool daemon_export_is_of(const struct state_export *record, const struct volume_info *image, bool or_snapshot);
 
 #endif

@@ -147,28 +147,31 @@ int daemon_forget_export(struct daemon *daemon, struct daemon_export *exp, struc
 }
 
 /* Returns how many exports have a new name now. */
-static uint32_t rename_in_memory(struct daemon_pool *pool, uint64_t volume_id, const char *name)
+static uint32_t rename_in_memory(struct daemon_pool *pool, const struct volume_info *old, const char *name)
 {
 	uint32_t count = 0;
 
 	list_for_each(node, &pool->exports) {
 		struct state_export *record = list_entry(node, struct daemon_export, node)->record;
+		char own[VOLUME_NAME_BYTES] = "";
 
-		if (record->volume_id != volume_id)
+		if (!daemon_export_is_of(record, old, true))
 			continue;
-		snprintf(record->volume, sizeof(record->volume), "%s", name);
+		if (record->volume_id != old->id) /* a snapshot keeps what is behind the volume's name */
+			snprintf(own, sizeof(own), "%s", record->volume + strlen(old->name));
+		snprintf(record->volume, sizeof(record->volume), "%s%s", name, own);
 		count++;
 	}
 	return count;
 }
 
-int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, uint64_t volume_id, const char *name,
-			 struct err *err)
+int daemon_record_rename(struct daemon *daemon, struct daemon_pool *pool, const struct volume_info *old,
+			 const char *name, struct err *err)
 {
 	int ret = 0;
 
 	fmutex_lock(&daemon->saving);
-	if (rename_in_memory(pool, volume_id, name) > 0)
+	if (rename_in_memory(pool, old, name) > 0)
 		ret = save(daemon, err);
 	fmutex_unlock(&daemon->saving);
 	return ret;

@@ -1,4 +1,4 @@
-/* Operations on volumes by name: see daemon.h. Each finds and pins the pool, holds its change lock while it checks what the
+/* Operations on volumes and snapshots by name: see daemon.h. Each finds and pins the pool, holds its change lock while it checks what the
  * registry knows (exports), and leaves the rest to the engine. */
 #include <errno.h>
 #include <stdio.h>
@@ -8,15 +8,16 @@
 #include "tools/daemon_int.h"
 #include "tools/log.h"
 
-/* A volume's pool, pinned and locked for changes. */
+/* What is to be changed: its pool is pinned and locked for changes. */
 struct target {
 	struct daemon_pool *pool;
-	struct volume_path path;
+	struct image_path path;
 };
 
-static int target_begin(struct target *target, struct daemon *daemon, const char *name, struct err *err)
+static int target_begin(struct target *target, struct daemon *daemon, const char *name, enum image_kind kind,
+			struct err *err)
 {
-	int ret = daemon_name_split(name, &target->path, err);
+	int ret = image_path_parse(name, kind, &target->path, err);
 
 	if (ret == 0)
 		ret = daemon_pool_get(daemon, target->path.pool, &target->pool, err);
@@ -33,7 +34,19 @@ static void target_end(struct target *target)
 
 static int get_info(const struct target *target, struct volume_info *info, struct err *err)
 {
-	return volume_get_info(target->pool->volumes, target->path.volume, info, err);
+	return volume_get_info(target->pool->volumes, target->path.image, info, err);
+}
+
+/* A name that must be of the target's pool. */
+static int parse_in_pool(const struct target *target, const char *name, enum image_kind kind, struct image_path *path,
+			 struct err *err)
+{
+	int ret = image_path_parse(name, kind, path, err);
+
+	if (ret == 0 && strcmp(path->pool, target->path.pool) != 0)
+		return err_set(err, -EXDEV, "'%s' is not in pool '%s', and '%s/%s' is: this goes within one pool only",
+			       name, target->path.pool, target->path.pool, target->path.image);
+	return ret;
 }
 
 /* What was asked for has been rounded up. */
@@ -66,10 +79,10 @@ int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_
 	int ret = parse_policy(policy, &opts.policy, err);
 
 	if (ret == 0)
-		ret = target_begin(&target, daemon, name, err);
+		ret = target_begin(&target, daemon, name, IMAGE_VOLUME, err);
 	if (ret)
 		return ret;
-	opts.name = target.path.volume;
+	opts.name = target.path.image;
 	ret = volume_create(target.pool->volumes, &opts, err);
 	if (ret == 0)
 		log_size(&target, "is created");
@@ -77,62 +90,61 @@ int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_
 	return ret;
 }
 
-/* --- delete ----------------------------------------------------------------------------------------------- */
+/* --- exports ---------------------------------------------------------------------------------------------- */
 
-static int delete_unless_exported(const struct target *target, const char *name, struct err *err)
+/* Refuses what the exports of an image of the target's pool, or of its snapshots, forbid. */
+static int check_unexported(const struct target *target, const char *image, bool with_snapshots, struct err *err)
 {
-	struct daemon_export *exp;
 	struct volume_info info;
-	int ret = get_info(target, &info, err);
+	int ret = volume_get_info(target->pool->volumes, image, &info, err);
 
 	if (ret)
 		return ret;
-	if (daemon_export_count(target->pool, info.id, &exp) > 0)
-		return err_set(err, -EBUSY, "volume '%s' is exported on '%.150s'; remove the export first", name,
-			       exp->record->address);
-	return volume_delete(target->pool->volumes, target->path.volume, false, err);
+	list_for_each(node, &target->pool->exports) {
+		const struct state_export *record = list_entry(node, struct daemon_export, node)->record;
+
+		if (daemon_export_is_of(record, &info, with_snapshots))
+			return err_set(err, -EBUSY, "'%s/%s' is exported on '%.100s'; remove the export first",
+				       target->path.pool, record->volume, record->address);
+	}
+	return 0;
 }
 
-int daemon_volume_delete(struct daemon *daemon, const char *name, struct err *err)
+/* --- delete ----------------------------------------------------------------------------------------------- */
+
+static int delete_image(struct daemon *daemon, const char *name, enum image_kind kind, bool with_snapshots,
+			struct err *err)
 {
 	struct target target;
-	int ret = target_begin(&target, daemon, name, err);
+	int ret = target_begin(&target, daemon, name, kind, err);
 
 	if (ret)
 		return ret;
-	ret = delete_unless_exported(&target, name, err);
+	ret = check_unexported(&target, target.path.image, with_snapshots, err);
+	if (ret == 0)
+		ret = volume_delete(target.pool->volumes, target.path.image, with_snapshots, err);
+	if (ret == -ENOTEMPTY)
+		err_set(err, ret,
+			"volume '%s' has snapshots ('poolctl snapshot list' shows them); delete them first, or use "
+			"--snapshots",
+			name);
 	target_end(&target);
 	if (ret == 0)
-		log_info("volume '%s' is deleted", name);
+		log_info("'%s' is deleted%s", name, with_snapshots ? ", and so are its snapshots" : "");
 	return ret;
 }
 
-/* --- rename ----------------------------------------------------------------------------------------------- */
-
-/* "VOLUME" or "POOL/VOLUME": the volume's part, if the pool is the target's. */
-static int new_name_of(const struct target *target, const char *text, char name[VOLUME_NAME_BYTES], struct err *err)
+int daemon_volume_delete(struct daemon *daemon, const char *name, bool with_snapshots, struct err *err)
 {
-	struct volume_path path;
-	int ret = 0;
-
-	if (!strchr(text, '/')) {
-		if (!name_is_valid(text))
-			return err_set(err, -EINVAL,
-				       "'%.64s' is not a name for a volume; use 1 to %d of A-Z a-z 0-9 . _ -, not "
-				       "beginning with . or -",
-				       text, POOL_NAME_MAX);
-		snprintf(name, VOLUME_NAME_BYTES, "%s", text);
-		return 0;
-	}
-	ret = daemon_name_split(text, &path, err);
-	if (ret)
-		return ret;
-	if (strcmp(path.pool, target->path.pool) != 0)
-		return err_set(err, -EXDEV, "cannot rename '%s/%s' to '%s': a volume stays in its pool",
-			       target->path.pool, target->path.volume, text);
-	snprintf(name, VOLUME_NAME_BYTES, "%s", path.volume);
-	return 0;
+	return delete_image(daemon, name, IMAGE_VOLUME, with_snapshots, err);
 }
+
+int daemon_snapshot_delete(struct daemon *daemon, const char *name, struct err *err)
+{
+	return delete_image(daemon, name, IMAGE_SNAPSHOT, false, err);
+}
+
+/* --- rename ----------------------------------------------------------------------------------------------- */
 
 static int rename_to(struct daemon *daemon, const struct target *target, const char *new_name, struct err *err)
 {
@@ -141,27 +153,117 @@ static int rename_to(struct daemon *daemon, const struct target *target, const c
 	int ret = get_info(target, &info, err);
 
 	if (ret == 0)
-		ret = volume_rename(target->pool->volumes, target->path.volume, new_name, err);
+		ret = volume_rename(target->pool->volumes, target->path.image, new_name, err);
 	if (ret)
 		return ret;
-	if (daemon_record_rename(daemon, target->pool, info.id, new_name, &save_err) != 0)
-		log_warn("the state still calls volume '%s' by its old name: %s", new_name, save_err.msg);
-	log_info("volume '%s/%s' is called '%s' now", target->path.pool, target->path.volume, new_name);
+	if (daemon_record_rename(daemon, target->pool, &info, new_name, &save_err) != 0)
+		log_warn("the state still calls '%s' by its old name: %s", new_name, save_err.msg);
+	log_info("'%s/%s' is called '%s' now", target->path.pool, target->path.image, new_name);
 	return 0;
+}
+
+/* The target's new name: all of it, or without the pool, or of a snapshot only what comes behind the '@'. */
+static int new_name_of(const struct target *target, const char *text, struct image_path *path, struct err *err)
+{
+	const char *old = target->path.image;
+	enum image_kind kind = image_name_is_snapshot(old) ? IMAGE_SNAPSHOT : IMAGE_VOLUME;
+	bool own_part = kind == IMAGE_SNAPSHOT && !image_name_is_snapshot(text);
+	char full[4 * (POOL_NAME_MAX + 1)]; /* what is cut off was too long anyway */
+
+	if (strchr(text, '/'))
+		return parse_in_pool(target, text, kind, path, err);
+	snprintf(full, sizeof(full), "%s/%.*s%s%s", target->path.pool, own_part ? (int)strcspn(old, "@") : 0, old,
+		 own_part ? "@" : "", text);
+	return parse_in_pool(target, full, kind, path, err);
+}
+
+static int rename_image(struct daemon *daemon, const char *name, enum image_kind kind, const char *new_name,
+			struct err *err)
+{
+	struct image_path path;
+	struct target target;
+	int ret = target_begin(&target, daemon, name, kind, err);
+
+	if (ret)
+		return ret;
+	ret = new_name_of(&target, new_name, &path, err);
+	if (ret == 0)
+		ret = rename_to(daemon, &target, path.image, err);
+	target_end(&target);
+	return ret;
 }
 
 int daemon_volume_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
 {
-	char volume[VOLUME_NAME_BYTES];
+	return rename_image(daemon, name, IMAGE_VOLUME, new_name, err);
+}
+
+int daemon_snapshot_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
+{
+	return rename_image(daemon, name, IMAGE_SNAPSHOT, new_name, err);
+}
+
+/* --- snapshots and clones --------------------------------------------------------------------------------- */
+
+int daemon_snapshot_create(struct daemon *daemon, const char *const *names, uint32_t count, struct err *err)
+{
+	const char *own[VOLUME_SNAPSHOTS_MAX]; /* without the pool */
+	struct image_path path;
 	struct target target;
-	int ret = target_begin(&target, daemon, name, err);
+	int ret = target_begin(&target, daemon, names[0], IMAGE_SNAPSHOT, err);
 
 	if (ret)
 		return ret;
-	ret = new_name_of(&target, new_name, volume, err);
+	for (uint32_t i = 0; i < count && ret == 0; i++) {
+		ret = parse_in_pool(&target, names[i], IMAGE_SNAPSHOT, &path, err);
+		own[i] = names[i] + strlen(target.path.pool) + 1;
+	}
 	if (ret == 0)
-		ret = rename_to(daemon, &target, volume, err);
+		ret = volume_snapshot(target.pool->volumes, own, count, err);
 	target_end(&target);
+	for (uint32_t i = 0; i < count && ret == 0; i++)
+		log_info("snapshot '%s' is created", names[i]);
+	return ret;
+}
+
+static int roll_back(const struct target *target, struct err *err)
+{
+	char volume[VOLUME_NAME_BYTES];
+	int ret;
+
+	snprintf(volume, sizeof(volume), "%.*s", (int)strcspn(target->path.image, "@"), target->path.image);
+	ret = check_unexported(target, volume, false, err);
+	return ret ? ret : volume_rollback(target->pool->volumes, target->path.image, err);
+}
+
+int daemon_snapshot_rollback(struct daemon *daemon, const char *name, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_SNAPSHOT, err);
+
+	if (ret)
+		return ret;
+	ret = roll_back(&target, err);
+	target_end(&target);
+	if (ret == 0)
+		log_info("the volume of snapshot '%s' is rolled back to it", name);
+	return ret;
+}
+
+int daemon_clone(struct daemon *daemon, const char *from, const char *new_name, struct err *err)
+{
+	struct image_path path;
+	struct target target;
+	int ret = target_begin(&target, daemon, from, IMAGE_EITHER, err);
+
+	if (ret)
+		return ret;
+	ret = parse_in_pool(&target, new_name, IMAGE_VOLUME, &path, err);
+	if (ret == 0)
+		ret = volume_clone(target.pool->volumes, target.path.image, path.image, err);
+	target_end(&target);
+	if (ret == 0)
+		log_info("volume '%s' is created from '%s'", new_name, from);
 	return ret;
 }
 
@@ -192,7 +294,7 @@ static int resize(const struct target *target, const char *name, const struct re
 	if (ret == 0)
 		ret = new_size_of(request, name, info.size_bytes, &size_bytes, err);
 	if (ret == 0)
-		ret = volume_resize(target->pool->volumes, target->path.volume, size_bytes, err);
+		ret = volume_resize(target->pool->volumes, target->path.image, size_bytes, err);
 	if (ret == 0)
 		log_size(target, "is resized");
 	return ret;
@@ -201,7 +303,7 @@ static int resize(const struct target *target, const char *name, const struct re
 int daemon_volume_resize(struct daemon *daemon, const char *name, const struct resize_request *request, struct err *err)
 {
 	struct target target;
-	int ret = target_begin(&target, daemon, name, err);
+	int ret = target_begin(&target, daemon, name, IMAGE_EITHER, err);
 
 	if (ret)
 		return ret;

@@ -146,27 +146,28 @@ static int disk_probe_method(void *daemon, struct params *params, json_t **resul
 
 /* --- volumes ---------------------------------------------------------------------------------------------- */
 
-static int volume_json(struct daemon *daemon, const char *name, json_t **result, struct err *err)
+static int image_json(struct daemon *daemon, const char *name, enum image_kind kind, bool measure, json_t **result,
+		      struct err *err)
 {
 	struct daemon_pool *pool;
-	struct volume_path path;
-	int ret = daemon_name_split(name, &path, err);
+	struct image_path path;
+	int ret = image_path_parse(name, kind, &path, err);
 
 	if (ret == 0)
 		ret = daemon_pool_get(daemon, path.pool, &pool, err);
 	if (ret)
 		return ret;
-	ret = show_volume(pool, path.volume, result, err);
+	ret = show_image(pool, path.image, measure, result, err);
 	daemon_pool_put(pool);
 	return ret;
 }
 
-/* The volume after a change; without it the answer is {}. */
-static json_t *shown_volume(struct daemon *daemon, const char *name)
+/* The volume or snapshot after a change; without it the answer is {}. */
+static json_t *shown_image(struct daemon *daemon, const char *name)
 {
 	json_t *json = NULL;
 
-	return volume_json(daemon, name, &json, NULL) == 0 ? json : NULL;
+	return image_json(daemon, name, IMAGE_EITHER, false, &json, NULL) == 0 ? json : NULL;
 }
 
 static int volume_create_method(void *daemon, struct params *params, json_t **result, struct err *err)
@@ -179,7 +180,7 @@ static int volume_create_method(void *daemon, struct params *params, json_t **re
 	if (ret == 0)
 		ret = daemon_volume_create(daemon, name, size_bytes, policy, err);
 	if (ret == 0)
-		*result = shown_volume(daemon, name);
+		*result = shown_image(daemon, name);
 	return ret;
 }
 
@@ -204,7 +205,7 @@ static int volume_show_method(void *daemon, struct params *params, json_t **resu
 	const char *name = param_text(params, "volume");
 	int ret = params_end(params);
 
-	return ret ? ret : volume_json(daemon, name, result, err);
+	return ret ? ret : image_json(daemon, name, IMAGE_VOLUME, true, result, err);
 }
 
 static int volume_resize_method(void *daemon, struct params *params, json_t **result, struct err *err)
@@ -224,7 +225,7 @@ static int volume_resize_method(void *daemon, struct params *params, json_t **re
 	if (ret == 0)
 		ret = daemon_volume_resize(daemon, name, &request, err);
 	if (ret == 0)
-		*result = shown_volume(daemon, name);
+		*result = shown_image(daemon, name);
 	return ret;
 }
 
@@ -240,9 +241,101 @@ static int volume_rename_method(void *daemon, struct params *params, json_t **re
 static int volume_delete_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
 	const char *name = param_text(params, "volume");
+	bool with_snapshots = param_flag(params, "snapshots");
 	int ret = params_end(params);
 
-	return ret ? ret : daemon_volume_delete(daemon, name, err);
+	return ret ? ret : daemon_volume_delete(daemon, name, with_snapshots, err);
+}
+
+static int clone_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *from = param_text(params, "from");
+	const char *name = param_text(params, "volume");
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_clone(daemon, from, name, err);
+	if (ret == 0)
+		*result = shown_image(daemon, name);
+	return ret;
+}
+
+/* --- snapshots -------------------------------------------------------------------------------------------- */
+
+static int snapshot_create_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *names[VOLUME_SNAPSHOTS_MAX];
+	uint32_t count = param_texts(params, "snapshots", names, VOLUME_SNAPSHOTS_MAX);
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_snapshot_create(daemon, names, count, err);
+	if (ret)
+		return ret;
+	*result = json_array();
+	for (uint32_t i = 0; i < count; i++)
+		json_array_append_new(*result, shown_image(daemon, names[i])); /* unless it is gone */
+	return 0;
+}
+
+/* All, or those of a pool, or of a volume. */
+static int snapshot_list_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *pool_name = param_text_or(params, "pool", NULL);
+	const char *volume = param_text_or(params, "volume", NULL);
+	struct image_path path = { .pool = "" };
+	struct daemon_pool *pool = NULL;
+	struct volume_info info;
+	int ret = params_end(params);
+
+	if (ret == 0 && pool_name && volume)
+		ret = err_set(err, -EINVAL, "give the snapshots' 'pool' or their 'volume', or none");
+	if (ret == 0 && volume)
+		ret = image_path_parse(volume, IMAGE_VOLUME, &path, err);
+	if (ret == 0 && (pool_name || volume))
+		ret = daemon_pool_get(daemon, volume ? path.pool : pool_name, &pool, err);
+	if (ret)
+		return ret;
+	if (volume)
+		ret = volume_get_info(pool->volumes, path.image, &info, err);
+	if (ret == 0)
+		ret = give(show_snapshots(daemon, pool, volume ? path.image : NULL), result, err);
+	if (pool)
+		daemon_pool_put(pool);
+	return ret;
+}
+
+static int snapshot_show_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "snapshot");
+	int ret = params_end(params);
+
+	return ret ? ret : image_json(daemon, name, IMAGE_SNAPSHOT, true, result, err);
+}
+
+static int snapshot_rename_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "snapshot");
+	const char *new_name = param_text(params, "new_name");
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_snapshot_rename(daemon, name, new_name, err);
+}
+
+static int snapshot_delete_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "snapshot");
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_snapshot_delete(daemon, name, err);
+}
+
+static int snapshot_rollback_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "snapshot");
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_snapshot_rollback(daemon, name, err);
 }
 
 /* --- exports ---------------------------------------------------------------------------------------------- */
@@ -250,7 +343,7 @@ static int volume_delete_method(void *daemon, struct params *params, json_t **re
 static int export_add_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
 	struct export_request request = {
-		.volume = param_text(params, "volume"),
+		.image = param_text(params, "volume"),
 		.kind = param_text(params, "kind"),
 		.address = param_text(params, "address"),
 		.queues = (uint32_t)param_u64_or(params, "queues", EXPORT_QUEUES_MAX, 0),
@@ -341,9 +434,16 @@ const struct jsonrpc_method methods[] = {
 	{ "volume.show", volume_show_method, "volume: one volume" },
 	{ "volume.resize", volume_resize_method, "volume, size_bytes or delta_bytes[, force]: change the size" },
 	{ "volume.rename", volume_rename_method, "volume, new_name: change the name" },
-	{ "volume.delete", volume_delete_method, "volume: delete a volume and its data" },
+	{ "volume.delete", volume_delete_method, "volume[, snapshots]: delete a volume and its data" },
+	{ "clone", clone_method, "from, volume: make a volume from a snapshot or a volume" },
+	{ "snapshot.create", snapshot_create_method, "snapshots: make snapshots of volumes of a pool, at one instant" },
+	{ "snapshot.list", snapshot_list_method, "[pool or volume]: snapshots of volumes of open pools" },
+	{ "snapshot.show", snapshot_show_method, "snapshot: one snapshot" },
+	{ "snapshot.rename", snapshot_rename_method, "snapshot, new_name: change the name" },
+	{ "snapshot.delete", snapshot_delete_method, "snapshot: delete a snapshot" },
+	{ "snapshot.rollback", snapshot_rollback_method, "snapshot: give its volume back what the snapshot holds" },
 	{ "export.add", export_add_method,
-	  "volume, kind, address[, queues, read_only, tls_certs, tls_psk]: serve a volume" },
+	  "volume, kind, address[, queues, read_only, tls_certs, tls_psk]: serve a volume, or a snapshot read-only" },
 	{ "export.list", export_list_method, "all exports" },
 	{ "export.remove", export_remove_method, "volume or address: stop serving" },
 	{ "status", status_method, "the daemon, its pools and exports" },

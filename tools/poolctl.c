@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools/version.h"
@@ -47,8 +48,10 @@ static enum cli_exit exit_of(int code)
 	case ENOENT: return CLI_NOT_FOUND;
 	case EBUSY:
 	case EEXIST:
+	case ENOTEMPTY:
 	case EADDRINUSE: return CLI_BUSY;
 	case EPERM:
+	case EROFS:
 	case EACCES: return CLI_REFUSED;
 	case EINVAL: return CLI_USAGE;
 	default: return CLI_FAILED;
@@ -196,6 +199,32 @@ const char *cli_size_text(const json_t *object, const char *key)
 	if (!json_is_integer(json_object_get(object, key)))
 		return "-";
 	return size_to_text(cli_number(object, key), texts[next++ % 8]);
+}
+
+const char *cli_time_text(const json_t *object, const char *key)
+{
+	static char text[32];
+	time_t when = (time_t)cli_number(object, key);
+	struct tm tm;
+
+	if (when == 0 || !localtime_r(&when, &tm) || !strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm))
+		return "-";
+	return text;
+}
+
+const char *cli_addresses_text(const json_t *image)
+{
+	static char text[512];
+	json_t *address;
+	size_t i, len = 0;
+
+	snprintf(text, sizeof(text), "-");
+	json_array_foreach(json_object_get(image, "exports"), i, address) {
+		if (len < sizeof(text))
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", i > 0 ? ", " : "",
+						json_string_value(address));
+	}
+	return text;
 }
 
 /* --- the program ------------------------------------------------------------------------------------------ */

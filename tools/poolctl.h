@@ -12,13 +12,13 @@
 #include "tools/rpc.h"
 
 /* X(name, number, what). */
-#define CLI_EXITS(X)                                                           \
-	X(OK, 0, "done")                                                       \
-	X(FAILED, 1, "the command failed")                                     \
-	X(USAGE, 2, "the command was not understood, or an argument is wrong") \
-	X(UNREACHABLE, 3, "poold cannot be reached, or was lost")              \
-	X(NOT_FOUND, 4, "there is no such pool, volume, export or disk")       \
-	X(BUSY, 5, "it is in use, exists already, or holds data")              \
+#define CLI_EXITS(X)                                                               \
+	X(OK, 0, "done")                                                           \
+	X(FAILED, 1, "the command failed")                                         \
+	X(USAGE, 2, "the command was not understood, or an argument is wrong")     \
+	X(UNREACHABLE, 3, "poold cannot be reached, or was lost")                  \
+	X(NOT_FOUND, 4, "there is no such pool, volume, snapshot, export or disk") \
+	X(BUSY, 5, "it is in use, exists already, or holds data")                  \
 	X(REFUSED, 6, "not permitted, or not without --yes or --force")
 
 enum cli_exit {
@@ -105,6 +105,10 @@ const char *cli_text(const json_t *object, const char *key);
 unsigned long long cli_number(const json_t *object, const char *key);
 /* A size for people, or "-" where there is none; in one of a few static buffers. */
 const char *cli_size_text(const json_t *object, const char *key);
+/* "2026-01-31 09:00:00", or "-" where there is none; in a static buffer. */
+const char *cli_time_text(const json_t *object, const char *key);
+/* Where a volume or snapshot is exported: "/run/web0.sock, /run/other.sock", or "-"; in a static buffer. */
+const char *cli_addresses_text(const json_t *image);
 /* The daemon's working folder is another one: an absolute path, to be freed. NULL: no memory. */
 char *cli_absolute(const char *path);
 /* The same for a disk: a path, "file:PATH" or another URI. */
@@ -130,6 +134,13 @@ enum cli_exit cli_volume_show(struct cli *cli);
 enum cli_exit cli_volume_resize(struct cli *cli);
 enum cli_exit cli_volume_rename(struct cli *cli);
 enum cli_exit cli_volume_delete(struct cli *cli);
+enum cli_exit cli_clone(struct cli *cli);
+enum cli_exit cli_snapshot_create(struct cli *cli);
+enum cli_exit cli_snapshot_list(struct cli *cli);
+enum cli_exit cli_snapshot_show(struct cli *cli);
+enum cli_exit cli_snapshot_rename(struct cli *cli);
+enum cli_exit cli_snapshot_delete(struct cli *cli);
+enum cli_exit cli_snapshot_rollback(struct cli *cli);
 enum cli_exit cli_export_add(struct cli *cli);
 enum cli_exit cli_export_list(struct cli *cli);
 enum cli_exit cli_export_remove(struct cli *cli);

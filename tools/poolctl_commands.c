@@ -51,6 +51,11 @@ static const struct cli_option volume_resize_options[] = {
 	{ 0 },
 };
 static const struct cli_option volume_delete_options[] = {
+	{ "snapshots", 0, NULL, false, "delete its snapshots too" },
+	{ "yes", 'y', NULL, false, "do not ask" },
+	{ 0 },
+};
+static const struct cli_option yes_options[] = {
 	{ "yes", 'y', NULL, false, "do not ask" },
 	{ 0 },
 };
@@ -60,7 +65,7 @@ static const struct cli_option export_add_options[] = {
 	{ "nbd", 0, "ADDRESS", false, "serve tools by NBD at unix:PATH or tcp:HOST:PORT" },
 	{ "tls-certs", 0, "DIR", false, "NBD: only with TLS, by the certificates in this folder" },
 	{ "tls-psk", 0, "FILE", false, "NBD: only with TLS, by the pre-shared keys in this file" },
-	{ "read-only", 'r', NULL, false, "refuse writes" },
+	{ "read-only", 'r', NULL, false, "refuse writes (always so for a snapshot)" },
 	{ 0 },
 };
 static const struct cli_option stat_options[] = {
@@ -89,9 +94,22 @@ const struct cli_command cli_commands[] = {
 	{ "volume", "rename", "POOL/VOLUME NAME", NULL, cli_volume_rename, false, "give a volume another name" },
 	{ "volume", "delete", "POOL/VOLUME", volume_delete_options, cli_volume_delete, false,
 	  "delete a volume and its data" },
-	{ "export", "add", "POOL/VOLUME", export_add_options, cli_export_add, false, "serve a volume" },
+	{ "snapshot", "create", "POOL/VOLUME@NAME...", NULL, cli_snapshot_create, false,
+	  "make snapshots of volumes of one pool, all at one instant" },
+	{ "snapshot", "list", "[POOL|POOL/VOLUME]", NULL, cli_snapshot_list, false, "list snapshots" },
+	{ "snapshot", "show", "POOL/VOLUME@SNAPSHOT", NULL, cli_snapshot_show, false, "show a snapshot" },
+	{ "snapshot", "rename", "POOL/VOLUME@SNAPSHOT NAME", NULL, cli_snapshot_rename, false,
+	  "give a snapshot another name" },
+	{ "snapshot", "rollback", "POOL/VOLUME@SNAPSHOT", yes_options, cli_snapshot_rollback, false,
+	  "give a volume back what its snapshot holds" },
+	{ "snapshot", "delete", "POOL/VOLUME@SNAPSHOT", yes_options, cli_snapshot_delete, false, "delete a snapshot" },
+	{ "clone", NULL, "POOL/VOLUME[@SNAPSHOT] POOL/CLONE", NULL, cli_clone, false,
+	  "make a volume that begins with what a snapshot or volume holds" },
+	{ "export", "add", "POOL/VOLUME[@SNAPSHOT]", export_add_options, cli_export_add, false,
+	  "serve a volume, or a snapshot read-only" },
 	{ "export", "list", "", NULL, cli_export_list, false, "list exports" },
-	{ "export", "remove", "POOL/VOLUME|ADDRESS", NULL, cli_export_remove, false, "stop serving a volume" },
+	{ "export", "remove", "POOL/VOLUME[@SNAPSHOT]|ADDRESS", NULL, cli_export_remove, false,
+	  "stop serving a volume or snapshot" },
 	{ "status", NULL, "", NULL, cli_status, false, "show poold, its pools and exports, and what is wrong" },
 	{ "retry", NULL, "", NULL, cli_retry, false, "try again to bring up pools and exports that are down" },
 	{ "stat", NULL, "", stat_options, cli_stat, false, "show counters" },

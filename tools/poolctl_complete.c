@@ -61,6 +61,15 @@ static void offer(const char *text, const char *prefix)
 		puts(text);
 }
 
+/* "POOL/VOLUME@", to be gone on with. */
+static void offer_at(const char *volume, const char *prefix)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s@", volume);
+	offer(text, prefix);
+}
+
 static void offer_options(const struct cli_option *options, const char *prefix)
 {
 	char text[64];
@@ -91,7 +100,8 @@ static void offer_verbs(const char *noun, const char *prefix)
 }
 
 /* The member `key` of each of the objects that a method lists. */
-static void offer_listed(struct cli *cli, const char *method, const char *key, const char *prefix)
+static void offer_listed(struct cli *cli, const char *method, const char *key, const char *prefix,
+			 void (*put)(const char *text, const char *prefix))
 {
 	json_t *list, *member;
 	struct err err;
@@ -102,25 +112,38 @@ static void offer_listed(struct cli *cli, const char *method, const char *key, c
 	if (rpc_call(cli->rpc, method, json_object(), &list, &err) != 0)
 		return;
 	json_array_foreach(list, i, member)
-		offer(cli_text(member, key), prefix);
+		put(cli_text(member, key), prefix);
 	json_decref(list);
 }
+
+/* What stands for each kind of argument. */
+static const struct {
+	const char *kind, *method, *key;
+	void (*put)(const char *text, const char *prefix);
+} listed[] = {
+	{ "POOL", "pool.list", "name", offer },
+	{ "POOL/VOLUME", "volume.list", "volume", offer },
+	{ "POOL/VOLUME@SNAPSHOT", "snapshot.list", "snapshot", offer },
+	{ "POOL/VOLUME@NAME", "volume.list", "volume", offer_at },
+	{ "POOL|POOL/VOLUME", "pool.list", "name", offer },
+	{ "POOL|POOL/VOLUME", "volume.list", "volume", offer },
+	{ "POOL/VOLUME[@SNAPSHOT]", "volume.list", "volume", offer },
+	{ "POOL/VOLUME[@SNAPSHOT]", "snapshot.list", "snapshot", offer },
+	{ "POOL/VOLUME[@SNAPSHOT]|ADDRESS", "export.list", "volume", offer },
+	{ "POOL/VOLUME[@SNAPSHOT]|ADDRESS", "export.list", "address", offer },
+};
 
 static void offer_argument(struct cli *cli, const struct context *context, const char *prefix)
 {
 	char kind[32] = "";
 
 	cli_arg_kind(context->command, context->arg_count, kind, sizeof(kind));
-	if (strcmp(kind, "POOL") == 0) {
-		offer_listed(cli, "pool.list", "name", prefix);
-	} else if (strcmp(kind, "POOL/VOLUME") == 0) {
-		offer_listed(cli, "volume.list", "volume", prefix);
-	} else if (strcmp(kind, "POOL/VOLUME|ADDRESS") == 0) {
-		offer_listed(cli, "export.list", "volume", prefix);
-		offer_listed(cli, "export.list", "address", prefix);
-	} else if (strcmp(kind, "NOUN") == 0) {
-		offer_nouns(prefix);
+	for (size_t i = 0; i < sizeof(listed) / sizeof(listed[0]); i++) {
+		if (strcmp(kind, listed[i].kind) == 0)
+			offer_listed(cli, listed[i].method, listed[i].key, prefix, listed[i].put);
 	}
+	if (strcmp(kind, "NOUN") == 0)
+		offer_nouns(prefix);
 }
 
 enum cli_exit cli_complete(struct cli *cli, int argc, char **argv)

@@ -39,7 +39,9 @@ static void put_queues(struct table *table, const json_t *export)
 
 void cli_print_exports(const json_t *exports)
 {
-	static const char *const heads[] = { "VOLUME", "KIND", "STATE", "CLIENT", "ACCESS", ">QUEUES", "ADDRESS", NULL };
+	static const char *const heads[] = {
+		"VOLUME", "KIND", "STATE", "CLIENT", "ACCESS", ">QUEUES", "ADDRESS", NULL
+	};
 	struct table table;
 	json_t *export;
 	size_t i;
@@ -146,12 +148,21 @@ static void put_path(json_t *params, const char *key, const char *value)
 
 static enum cli_exit add(struct cli *cli, const char *kind, const char *address, int queues)
 {
-	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:b}", "volume", cli->args[0], "kind", kind, "address", address,
-				   "queues", queues, "read_only", cli_value(cli, "read-only") != NULL);
+	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:b}", "volume", cli->args[0], "kind", kind, "address",
+				   address, "queues", queues, "read_only", cli_value(cli, "read-only") != NULL);
+	enum cli_exit ret;
+	json_t *export;
 
 	put_path(params, "tls_certs", cli_value(cli, "tls-certs"));
 	put_path(params, "tls_psk", cli_value(cli, "tls-psk"));
-	return cli_do(cli, "export.add", params, "volume '%s' is exported on '%s'\n", cli->args[0], address);
+	ret = cli_call(cli, "export.add", params, &export);
+	if (ret)
+		return ret;
+	if (!cli_print_json(cli, export))
+		printf("'%s' is exported%s on '%s'\n", cli->args[0],
+		       json_is_true(json_object_get(export, "read_only")) ? " read-only" : "", address);
+	json_decref(export);
+	return CLI_OK;
 }
 
 enum cli_exit cli_export_add(struct cli *cli)

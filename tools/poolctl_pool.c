@@ -77,10 +77,14 @@ static void print_pool(const json_t *pool)
 	if (*cli_text(pool, "error"))
 		printf("error     %s\n", cli_text(pool, "error"));
 	if (json_object_get(pool, "size_bytes"))
-		printf("size      %s, %s free, %s of it reserved\nzones     of %s\nsegments  %llu\nvolumes   %llu\n",
+		printf("size      %s, %s free, %s of it reserved\nzones     of %s\nsegments  %llu\nvolumes   %llu, "
+		       "snapshots %llu\n",
 		       cli_size_text(pool, "size_bytes"), cli_size_text(pool, "free_bytes"),
 		       cli_size_text(pool, "reserved_bytes"), cli_size_text(pool, "zone_bytes"),
-		       cli_number(pool, "segments"), cli_number(pool, "volumes"));
+		       cli_number(pool, "segments"), cli_number(pool, "volumes"), cli_number(pool, "snapshots"));
+	if (cli_number(pool, "reclaiming_images") > 0)
+		printf("deleted   %llu volumes and snapshots, of which up to %s have yet to come back\n",
+		       cli_number(pool, "reclaiming_images"), cli_size_text(pool, "reclaiming_bytes"));
 	printf("exports   %llu\n\n", cli_number(pool, "exports"));
 	print_disks(json_object_get(pool, "disks"));
 }

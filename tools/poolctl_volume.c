@@ -1,32 +1,16 @@
-/* poolctl volume ... */
+/* poolctl volume ... and clone */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "tools/poolctl.h"
 
 /* --- showing ---------------------------------------------------------------------------------------------- */
 
-/* "/run/web0.sock, /run/other.sock", or "-"; in a static buffer. */
-static const char *addresses_text(const json_t *volume)
-{
-	static char text[512];
-	json_t *address;
-	size_t i, len = 0;
-
-	snprintf(text, sizeof(text), "-");
-	json_array_foreach(json_object_get(volume, "exports"), i, address) {
-		if (len < sizeof(text))
-			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", i > 0 ? ", " : "",
-						json_string_value(address));
-	}
-	return text;
-}
-
 static void print_volumes(const json_t *volumes)
 {
-	static const char *const heads[] = { "VOLUME", ">SIZE", ">ALLOCATED", "POLICY", "STATE", "EXPORTED ON", NULL };
+	static const char *const heads[] = { "VOLUME", ">SIZE", ">REFERENCED", ">SNAPSHOTS",
+					     "POLICY", "STATE", "EXPORTED ON", NULL };
 	struct table table;
 	json_t *volume;
 	size_t i;
@@ -35,10 +19,11 @@ static void print_volumes(const json_t *volumes)
 	json_array_foreach(volumes, i, volume) {
 		table_cell(&table, "%s", cli_text(volume, "volume"));
 		table_cell(&table, "%s", cli_size_text(volume, "size_bytes"));
-		table_cell(&table, "%s", cli_size_text(volume, "allocated_bytes"));
+		table_cell(&table, "%s", cli_size_text(volume, "referenced_bytes"));
+		table_cell(&table, "%llu", cli_number(volume, "snapshots"));
 		table_cell(&table, "%s", cli_text(volume, "policy"));
 		table_cell(&table, "%s", cli_text(volume, "state"));
-		table_cell(&table, "%s", addresses_text(volume));
+		table_cell(&table, "%s", cli_addresses_text(volume));
 	}
 	table_print(&table, stdout);
 }
@@ -62,31 +47,22 @@ enum cli_exit cli_volume_list(struct cli *cli)
 	return CLI_OK;
 }
 
-/* In a static buffer. */
-static const char *time_text(const json_t *object, const char *key)
-{
-	static char text[32];
-	time_t when = (time_t)cli_number(object, key);
-	struct tm tm;
-
-	if (when == 0 || !localtime_r(&when, &tm) || !strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm))
-		return "-";
-	return text;
-}
-
 static void print_volume(const json_t *volume)
 {
 	const char *state = cli_text(volume, "state");
 
-	printf("volume     %s\nsize       %s\nallocated  %s\npolicy     %s\nstate      %s\n",
-	       cli_text(volume, "volume"), cli_size_text(volume, "size_bytes"),
-	       cli_size_text(volume, "allocated_bytes"), cli_text(volume, "policy"), state);
+	printf("volume      %s\norigin      %s\nsize        %s\nreferenced  %s\nunique      %s\nshared      %s\n"
+	       "snapshots   %llu\npolicy      %s\nstate       %s\n",
+	       cli_text(volume, "volume"), *cli_text(volume, "origin") ? cli_text(volume, "origin") : "-",
+	       cli_size_text(volume, "size_bytes"), cli_size_text(volume, "referenced_bytes"),
+	       cli_size_text(volume, "unique_bytes"), cli_size_text(volume, "shared_bytes"),
+	       cli_number(volume, "snapshots"), cli_text(volume, "policy"), state);
 	if (strcmp(state, "parked") == 0)
-		printf("           writes wait for space: add a disk to the pool, or delete data\n");
+		printf("            writes wait for space: add a disk to the pool, or delete data\n");
 	if (strcmp(state, "failed") == 0)
-		printf("           it can be read only: export and import the pool\n");
-	printf("created    %s\nsegments   %llu\nexports    %s\n", time_text(volume, "created_s"),
-	       cli_number(volume, "segments"), addresses_text(volume));
+		printf("            it can be read only: export and import the pool\n");
+	printf("created     %s\nsegments    %llu\nexports     %s\n", cli_time_text(volume, "created_s"),
+	       cli_number(volume, "segments"), cli_addresses_text(volume));
 }
 
 enum cli_exit cli_volume_show(struct cli *cli)
@@ -163,10 +139,19 @@ enum cli_exit cli_volume_rename(struct cli *cli)
 
 enum cli_exit cli_volume_delete(struct cli *cli)
 {
-	enum cli_exit ret = cli_confirm(cli, "delete volume '%s' and its data", cli->args[0]);
+	bool with_snapshots = cli_value(cli, "snapshots") != NULL;
+	const char *what = with_snapshots ? ", its snapshots" : "";
+	enum cli_exit ret = cli_confirm(cli, "delete volume '%s'%s and its data", cli->args[0], what);
 
 	if (ret)
 		return ret;
-	return cli_do(cli, "volume.delete", json_pack("{s:s}", "volume", cli->args[0]), "volume '%s' is deleted\n",
-		      cli->args[0]);
+	return cli_do(cli, "volume.delete",
+		      json_pack("{s:s, s:b}", "volume", cli->args[0], "snapshots", (int)with_snapshots),
+		      "volume '%s' is deleted\n", cli->args[0]);
+}
+
+enum cli_exit cli_clone(struct cli *cli)
+{
+	return cli_do(cli, "clone", json_pack("{s:s, s:s}", "from", cli->args[0], "volume", cli->args[1]),
+		      "volume '%s' is made from '%s'\n", cli->args[1], cli->args[0]);
 }

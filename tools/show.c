@@ -51,9 +51,9 @@ void show_append(json_t **array, json_t *value)
 	*array = NULL;
 }
 
-void show_volume_name(json_t **object, const struct daemon_pool *pool, const char *volume)
+void show_image_name(json_t **object, const char *key, const struct daemon_pool *pool, const char *image)
 {
-	show_put(object, "volume", json_sprintf("%s/%s", pool->name, volume));
+	show_put(object, key, json_sprintf("%s/%s", pool->name, image));
 }
 
 static void show_uuid(json_t **object, const char *key, const struct uuid *uuid)
@@ -91,26 +91,26 @@ void show_each_export(json_t **array, struct daemon_pool *pool,
 	}
 }
 
-struct volume_walk {
+struct image_walk {
 	json_t **array;
 	struct daemon_pool *pool;
-	json_t *(*fn)(struct daemon_pool *pool, const struct volume_info *info);
+	void (*fn)(json_t **array, struct daemon_pool *pool, const struct volume_info *info);
 };
 
-static int visit_volume(void *arg, const struct volume_info *info)
+static int visit_image(void *arg, const struct volume_info *info)
 {
-	struct volume_walk *walk = arg;
+	struct image_walk *walk = arg;
 
-	show_append(walk->array, walk->fn(walk->pool, info));
+	walk->fn(walk->array, walk->pool, info);
 	return 0;
 }
 
-void show_each_volume(json_t **array, struct daemon_pool *pool,
-		      json_t *(*fn)(struct daemon_pool *pool, const struct volume_info *info))
+void show_each_image(json_t **array, struct daemon_pool *pool,
+		     void (*fn)(json_t **array, struct daemon_pool *pool, const struct volume_info *info))
 {
-	struct volume_walk walk = { array, pool, fn };
+	struct image_walk walk = { array, pool, fn };
 
-	if (volume_for_each(pool->volumes, visit_volume, &walk) != 0)
+	if (volume_for_each(pool->volumes, visit_image, &walk) != 0)
 		show_append(array, NULL);
 }
 
@@ -152,18 +152,6 @@ static json_t *show_recorded_disks(const struct daemon_pool *pool)
 	return array;
 }
 
-/* From the catalog, which is in memory: pools are shown without waiting, also while a volume or a disk hangs. */
-static uint32_t count_volumes(const struct daemon_pool *pool)
-{
-	const struct catalog *catalog = pool_catalog(pool->pool);
-	const struct cat_obj *obj = catalog_next(catalog, CAT_VOLUME, 0);
-	uint32_t count = 0;
-
-	for (; obj; obj = catalog_next(catalog, CAT_VOLUME, obj->id + 1))
-		count++;
-	return count;
-}
-
 static size_t count_exports(const struct daemon_pool *pool)
 {
 	size_t count = 0;
@@ -173,11 +161,27 @@ static size_t count_exports(const struct daemon_pool *pool)
 	return count;
 }
 
+/* What was deleted and has not come back yet. */
+static void show_reclaim(json_t **json, const struct daemon_pool *pool)
+{
+	uint64_t images, blocks;
+
+	if (volumes_get_reclaim(pool->volumes, &images, &blocks) != 0) {
+		show_put(json, "reclaiming_images", NULL);
+		return;
+	}
+	show_number(json, "reclaiming_images", images);
+	show_number(json, "reclaiming_bytes", blocks * BLOCK_BYTES);
+}
+
+/* Without waiting, also while a volume or a disk hangs. */
 static void show_open_pool(json_t **json, struct daemon_pool *pool, bool detail)
 {
+	uint64_t volumes, snapshots;
 	struct pool_info info;
 
 	pool_get_info(pool->pool, &info);
+	volumes_count(pool->volumes, &volumes, &snapshots);
 	show_uuid(json, "uuid", pool_uuid(pool->pool));
 	show_number(json, "zone_bytes", info.zone_bytes);
 	show_number(json, "size_bytes", info.zones * info.zone_bytes);
@@ -185,9 +189,12 @@ static void show_open_pool(json_t **json, struct daemon_pool *pool, bool detail)
 	show_number(json, "reserved_bytes", info.zones_reserved * info.zone_bytes);
 	show_number(json, "segments", info.segments);
 	show_number(json, "disk_count", info.disk_count);
-	show_number(json, "volumes", count_volumes(pool));
-	if (detail)
-		show_put(json, "disks", show_disks(pool, info.disk_count));
+	show_number(json, "volumes", volumes);
+	show_number(json, "snapshots", snapshots);
+	if (!detail)
+		return;
+	show_reclaim(json, pool);
+	show_put(json, "disks", show_disks(pool, info.disk_count));
 }
 
 static void show_closed_pool(json_t **json, const struct daemon_pool *pool)
@@ -245,7 +252,7 @@ json_t *show_probe(const char *uri, uint64_t size_bytes, const struct disk_probe
 	return json;
 }
 
-/* --- volumes ---------------------------------------------------------------------------------------------- */
+/* --- volumes and snapshots -------------------------------------------------------------------------------- */
 
 static json_t *policy_text(struct policy policy)
 {
@@ -263,55 +270,97 @@ const char *show_volume_state(const struct volume_info *info)
 	return info->parked ? "parked" : "ok";
 }
 
-static json_t *volume_addresses(struct daemon_pool *pool, uint64_t volume_id)
+static json_t *image_addresses(const struct daemon_pool *pool, uint64_t id)
 {
 	json_t *array = json_array();
 
 	list_for_each(node, &pool->exports) {
 		const struct state_export *record = list_entry(node, struct daemon_export, node)->record;
 
-		if (record->volume_id == volume_id)
+		if (record->volume_id == id)
 			show_append(&array, json_text_string(record->address));
 	}
 	return array;
 }
 
-static json_t *volume_to_json(struct daemon_pool *pool, const struct volume_info *info)
+/* Of volumes and snapshots alike. space: NULL if it was not measured. */
+static void show_image_common(json_t **json, const struct daemon_pool *pool, const struct volume_info *info,
+			      const struct volume_space *space)
+{
+	show_text(json, "pool", pool->name);
+	show_number(json, "id", info->id);
+	show_number(json, "size_bytes", info->size_bytes);
+	show_number(json, "referenced_bytes", (space ? space->referenced_blocks : info->mapped_blocks) * BLOCK_BYTES);
+	if (space) {
+		show_number(json, "unique_bytes", space->unique_blocks * BLOCK_BYTES);
+		show_number(json, "shared_bytes", (space->referenced_blocks - space->unique_blocks) * BLOCK_BYTES);
+	}
+	show_number(json, "opens", info->opens);
+	show_number(json, "created_s", info->created_s);
+	show_put(json, "exports", image_addresses(pool, info->id));
+}
+
+static json_t *volume_to_json(const struct daemon_pool *pool, const struct volume_info *info,
+			      const struct volume_space *space)
 {
 	json_t *json = json_object();
 
-	show_volume_name(&json, pool, info->name);
-	show_text(&json, "pool", pool->name);
+	show_image_name(&json, "volume", pool, info->name);
 	show_text(&json, "name", info->name);
-	show_number(&json, "id", info->id);
-	show_number(&json, "size_bytes", info->size_bytes);
-	show_number(&json, "allocated_bytes", info->mapped_blocks * BLOCK_BYTES);
+	show_image_common(&json, pool, info, space);
+	if (*info->origin)
+		show_image_name(&json, "origin", pool, info->origin);
+	else
+		show_put(&json, "origin", json_null());
+	show_number(&json, "snapshots", info->snapshots);
 	show_put(&json, "policy", policy_text(info->policy));
 	show_text(&json, "state", show_volume_state(info));
 	show_number(&json, "segments", info->segments);
 	show_number(&json, "home", info->home);
-	show_number(&json, "opens", info->opens);
-	show_number(&json, "created_s", info->created_s);
 	show_number(&json, "recovery_us", info->recovery_us);
-	show_put(&json, "exports", volume_addresses(pool, info->id));
 	return json;
 }
 
-int show_volume(struct daemon_pool *pool, const char *name, json_t **out, struct err *err)
+static json_t *snapshot_to_json(const struct daemon_pool *pool, const struct volume_info *info,
+				const struct volume_space *space)
 {
-	struct volume_info info;
-	int ret;
+	const char *at = strchr(info->name, '@');
+	json_t *json = json_object();
 
-	volume_settle(pool->volumes, name);
-	ret = volume_get_info(pool->volumes, name, &info, err);
+	show_image_name(&json, "snapshot", pool, info->name);
+	show_put(&json, "volume", json_sprintf("%s/%.*s", pool->name, (int)(at - info->name), info->name));
+	show_text(&json, "name", at + 1);
+	show_image_common(&json, pool, info, space);
+	return json;
+}
+
+/* Whoever changes volumes holds `change` all the while: so this waits for others that measure at most. */
+static bool measure_space(struct daemon_pool *pool, const char *name, struct volume_space *space)
+{
+	return !pool->change.held && volume_get_space(pool->volumes, name, space, NULL) == 0;
+}
+
+int show_image(struct daemon_pool *pool, const char *name, bool measure, json_t **out, struct err *err)
+{
+	struct volume_space space;
+	struct volume_info info;
+	bool measured = measure && measure_space(pool, name, &space);
+	int ret = volume_get_info(pool->volumes, name, &info, err);
+
 	if (ret == 0)
-		*out = volume_to_json(pool, &info);
+		*out = (info.snapshot ? snapshot_to_json : volume_to_json)(pool, &info, measured ? &space : NULL);
 	return ret;
+}
+
+static void append_volume(json_t **array, struct daemon_pool *pool, const struct volume_info *info)
+{
+	if (!info->snapshot)
+		show_append(array, volume_to_json(pool, info, NULL));
 }
 
 static void append_volumes(json_t **array, struct daemon_pool *pool)
 {
-	show_each_volume(array, pool, volume_to_json);
+	show_each_image(array, pool, append_volume);
 }
 
 json_t *show_volumes(struct daemon *daemon, struct daemon_pool *pool)
@@ -322,6 +371,53 @@ json_t *show_volumes(struct daemon *daemon, struct daemon_pool *pool)
 		append_volumes(&array, pool);
 	else
 		show_each_open(daemon, &array, append_volumes);
+	return array;
+}
+
+static void append_snapshot_name(json_t **array, struct daemon_pool *pool, const struct volume_info *info)
+{
+	if (info->snapshot)
+		show_append(array, json_string(info->name));
+}
+
+static bool is_snapshot_of(const char *name, const char *volume)
+{
+	size_t len = strcspn(name, "@");
+
+	return strlen(volume) == len && strncmp(name, volume, len) == 0;
+}
+
+/* First the names, as to measure is to wait. A snapshot that goes meanwhile is left out. */
+static void append_snapshots_of(json_t **array, struct daemon_pool *pool, const char *volume)
+{
+	json_t *names = json_array(), *name, *json;
+	size_t i;
+
+	show_each_image(&names, pool, append_snapshot_name);
+	if (!names)
+		show_append(array, NULL);
+	json_array_foreach(names, i, name) {
+		const char *text = json_string_value(name);
+
+		if ((!volume || is_snapshot_of(text, volume)) && show_image(pool, text, true, &json, NULL) == 0)
+			show_append(array, json);
+	}
+	json_decref(names);
+}
+
+static void append_snapshots(json_t **array, struct daemon_pool *pool)
+{
+	append_snapshots_of(array, pool, NULL);
+}
+
+json_t *show_snapshots(struct daemon *daemon, struct daemon_pool *pool, const char *volume)
+{
+	json_t *array = json_array();
+
+	if (pool)
+		append_snapshots_of(&array, pool, volume);
+	else
+		show_each_open(daemon, &array, append_snapshots);
 	return array;
 }
 
@@ -337,7 +433,7 @@ static json_t *export_to_json(const struct daemon_pool *pool, struct daemon_expo
 	};
 	json_t *json = json_object();
 
-	show_volume_name(&json, pool, record->volume);
+	show_image_name(&json, "volume", pool, record->volume);
 	show_text(&json, "pool", pool->name);
 	show_text(&json, "kind", record->kind);
 	show_text(&json, "address", record->address);

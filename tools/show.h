@@ -10,11 +10,14 @@
 /* Of a pinned pool in any state; `detail`: its disks too. */
 json_t *show_pool(struct daemon_pool *pool, bool detail);
 json_t *show_pools(struct daemon *daemon);
-/* Of a pinned, open pool. */
-int show_volume(struct daemon_pool *pool, const char *name, json_t **out, struct err *err)
+/* A volume or snapshot of a pinned, open pool. `measure`: also what it shares with others, unless volumes are being changed;
+ * that reads its map. */
+int show_image(struct daemon_pool *pool, const char *name, bool measure, json_t **out, struct err *err)
 	__attribute__((warn_unused_result));
 /* All volumes of a pinned, open pool, or with NULL of all open pools. */
 json_t *show_volumes(struct daemon *daemon, struct daemon_pool *pool);
+/* All snapshots, measured, of a pool's volume, or with NULL of all its volumes; pools as above. */
+json_t *show_snapshots(struct daemon *daemon, struct daemon_pool *pool, const char *volume);
 json_t *show_exports(struct daemon *daemon);
 /* The export at this address. */
 json_t *show_export(struct daemon *daemon, const char *address);

@@ -17,11 +17,11 @@ void show_each_open(struct daemon *daemon, json_t **array, void (*fn)(json_t **a
 /* Calls fn for each export of the pool, pinned. */
 void show_each_export(json_t **array, struct daemon_pool *pool,
 		      json_t *(*fn)(const struct daemon_pool *pool, struct daemon_export *exp));
-/* Calls fn for each volume of an open pool. */
-void show_each_volume(json_t **array, struct daemon_pool *pool,
-		      json_t *(*fn)(struct daemon_pool *pool, const struct volume_info *info));
+/* Calls fn, which may append and must not wait, for each volume and snapshot of an open pool. */
+void show_each_image(json_t **array, struct daemon_pool *pool,
+		     void (*fn)(json_t **array, struct daemon_pool *pool, const struct volume_info *info));
 /* "volume": "tank/web0". */
-void show_volume_name(json_t **object, const struct daemon_pool *pool, const char *volume);
+void show_image_name(json_t **object, const char *key, const struct daemon_pool *pool, const char *image);
 const char *show_volume_state(const struct volume_info *info);
 
 #endif

@@ -72,12 +72,12 @@ static const char *const volume_ops_text[VIO_OP_COUNT] = {
 	[VIO_WRITE_ZEROES] = "write_zeroes",
 };
 
-static json_t *volume_stat(struct daemon_pool *pool, const struct volume_info *info)
+static json_t *image_stat(const struct daemon_pool *pool, const struct volume_info *info)
 {
 	const struct volume_counters *counters = &info->counters;
 	json_t *json = json_object();
 
-	show_volume_name(&json, pool, info->name);
+	show_image_name(&json, "volume", pool, info->name);
 	show_text(&json, "state", show_volume_state(info));
 	for (int op = 0; op < VIO_OP_COUNT; op++)
 		show_operation(&json, volume_ops_text[op], counters->ios[op], counters->bytes[op],
@@ -88,9 +88,16 @@ static json_t *volume_stat(struct daemon_pool *pool, const struct volume_info *i
 	return json;
 }
 
+/* A snapshot only while it is open: nothing happens to it otherwise. */
+static void append_image(json_t **array, struct daemon_pool *pool, const struct volume_info *info)
+{
+	if (!info->snapshot || info->opens > 0)
+		show_append(array, image_stat(pool, info));
+}
+
 static void append_volumes(json_t **array, struct daemon_pool *pool)
 {
-	show_each_volume(array, pool, volume_stat);
+	show_each_image(array, pool, append_image);
 }
 
 static json_t *export_stat(const struct daemon_pool *pool, struct daemon_export *exp)
@@ -100,7 +107,7 @@ static json_t *export_stat(const struct daemon_pool *pool, struct daemon_export 
 
 	if (exp->state == MEMBER_OPEN)
 		export_get_info(exp->export, &info);
-	show_volume_name(&json, pool, exp->record->volume);
+	show_image_name(&json, "volume", pool, exp->record->volume);
 	show_text(&json, "address", exp->record->address);
 	show_flag(&json, "connected", info.connected);
 	show_number(&json, "sessions", info.sessions);

@@ -10,7 +10,8 @@
  *
  * An export with TLS also has "tls_certs": "/etc/..." or "tls_psk": "/etc/...".
  *
- * An export is bound to its volume by the pool's uuid and the volume's id; the name is for people. A record only ever
+ * An export is bound to its volume by the pool's uuid and the volume's id; the name ("web0", or "web0@monday" of a snapshot)
+ * is for people. A record only ever
  * leaves by command. A file that cannot be read in full is refused, never overwritten.
  *
  * Records are owned by whoever made them; a list names those to be written. One thread, except state_write. */

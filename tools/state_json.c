@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tools/json_text.h"
+#include "tools/names.h"
 #include "tools/params.h"
 #include "tools/state.h"
 
@@ -138,8 +139,10 @@ static int export_from_json(struct state *state, const json_t *json, struct err 
 	tls_psk = param_text_or(&params, "tls_psk", NULL);
 	if (params_end(&params) != 0)
 		return err_prefix(err, -EINVAL, "in an export");
-	if (!name_is_valid(volume) || strlen(kind) > STATE_KIND_MAX)
+	if (!image_name_is_valid(volume, IMAGE_EITHER) || strlen(kind) > STATE_KIND_MAX)
 		return err_set(err, -EINVAL, "an export has an invalid volume name or kind");
+	if (image_name_is_snapshot(volume) && !read_only)
+		return err_set(err, -EINVAL, "the export of snapshot '%s' is not read-only", volume);
 	if (!uuid_is_known(state, pool_uuid))
 		return err_set(err, -EINVAL, "the export of volume '%s' belongs to no pool", volume);
 	exp = state_export_new(pool_uuid, volume, volume_id, kind, address);

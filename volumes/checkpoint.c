@@ -352,21 +352,6 @@ static int merge_and_commit(struct lineage *lin)
 	return rc;
 }
 
-/* Again if map nodes could not be read or written: the next try writes to another segment. */
-static int merge_with_retries(struct lineage *lin)
-{
-	struct stream *meta = &lin->stream[STREAM_META];
-	int rc = -EIO;
-
-	for (int tries = 0; tries < MERGE_TRIES && rc == -EIO && !lin->failed; tries++) {
-		while (meta->relocating)
-			waitq_wait(&lin->room);
-		meta->error = 0;
-		rc = merge_and_commit(lin);
-	}
-	return rc;
-}
-
 static bool has_news(const struct volume_state *vol)
 {
 	const struct layer *top = layer_top(vol);
@@ -413,14 +398,29 @@ static int begin(struct lineage *lin)
 	return rc;
 }
 
+/* Again if map nodes could not be read or written: the next try writes to another segment. */
+static int merge_with_retries(struct lineage *lin)
+{
+	struct stream *meta = &lin->stream[STREAM_META];
+	int rc = -EIO;
+
+	for (int tries = 0; tries < MERGE_TRIES && rc == -EIO && !lin->failed; tries++) {
+		while (meta->relocating)
+			waitq_wait(&lin->room);
+		meta->error = 0;
+		rc = begin(lin);
+		if (rc == 0)
+			rc = merge_and_commit(lin);
+	}
+	return rc;
+}
+
 static int checkpoint_once(struct lineage *lin)
 {
 	int rc = 0;
 
 	if (something_new(lin)) {
-		rc = begin(lin);
-		if (rc == 0)
-			rc = merge_with_retries(lin);
+		rc = merge_with_retries(lin);
 		lin->counters.checkpoints++;
 	}
 	if (rc == 0)
@@ -532,7 +532,7 @@ int checkpoint_run(struct lineage *lin)
 	return rc;
 }
 
-/* --- what an image holds alone ------------------------------------------------------------------------------------ */
+/* --- what an image holds ------------------------------------------------------------------------------------------ */
 
 struct unique {
 	struct lineage *lin;
@@ -555,21 +555,34 @@ static int count_unique(void *arg, uint64_t key, int level, const struct node_pt
 	return 0;
 }
 
+/* Its tree is all there is to it, and the trees of all others are counted. */
+static bool is_measurable(const struct volume_state *vol)
+{
+	list_for_each(node, &vol->lin->volumes) {
+		if (list_entry(node, struct volume_state, node)->fresh)
+			return false;
+	}
+	return volume_is_settled(vol);
+}
+
 /* Counts are stable between checkpoints only, so this keeps them off. */
-int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks)
+int checkpoint_measure(struct volume_state *vol, struct volume_space *space)
 {
 	struct unique u = { .lin = vol->lin };
-	int rc = checkpoint_run(vol->lin);
+	int rc = is_measurable(vol) ? 0 : checkpoint_run(vol->lin);
 
 	while (vol->lin->checkpointing)
 		waitq_wait(&vol->lin->checkpoint_done);
 	if (rc < 0)
 		return rc;
 	vol->lin->checkpointing = true;
-	rc = vol->fresh ? 0 : map_walk(vol, count_unique, &u);
-	refs_abandon(vol->lin);
+	if (vol->lin->images == 1)
+		u.blocks = vol->mapped_blocks;
+	else if (!vol->fresh)
+		rc = map_walk(vol, count_unique, &u);
+	refs_trim(vol->lin);
 	vol->lin->checkpointing = false;
 	waitq_wake_all(&vol->lin->checkpoint_done);
-	*blocks = u.blocks;
+	*space = (struct volume_space){ vol->mapped_blocks, u.blocks };
 	return rc;
 }

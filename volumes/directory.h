@@ -15,6 +15,7 @@ struct volumes {
 	struct list lineages;
 	struct list volumes;             /* struct volume_state by dir */
 	struct fmutex change;            /* held by what changes volumes, or needs them unchanged over I/O */
+	struct fmutex measure;           /* held by who takes `change` only to measure */
 	struct fmutex directory;         /* held while `volumes` is walked, and when one is freed */
 	struct task squeeze;
 	_Atomic bool squeeze_queued;

@@ -55,17 +55,11 @@ static void push_if(struct volume_state *vol, struct layer *layer)
 		layer_push(vol, layer);
 }
 
-/* Only snapshots never change. */
-static bool needs_top(const struct volume_state *vol)
-{
-	return !(vol->flags & VOLUME_SNAPSHOT);
-}
-
 static int alloc_tops(const struct volume_state *origin, const struct volume_state *image, struct layer *top[2])
 {
-	top[0] = needs_top(origin) ? layer_new() : NULL;
-	top[1] = needs_top(image) ? layer_new() : NULL;
-	if ((top[0] || !needs_top(origin)) && (top[1] || !needs_top(image)))
+	top[0] = volume_has_top(origin) ? layer_new() : NULL;
+	top[1] = volume_has_top(image) ? layer_new() : NULL;
+	if ((top[0] || !volume_has_top(origin)) && (top[1] || !volume_has_top(image)))
 		return 0;
 	for (int i = 0; i < 2; i++) {
 		if (top[i])
@@ -140,14 +134,16 @@ void fork_done(struct volume_state *image, bool committed)
 
 /* --- rollback ----------------------------------------------------------------------------------------------------- */
 
-/* Its tree is all there is to it. */
-static bool is_settled(const struct volume_state *vol)
+/* Every image has a tree of its own in the last checkpoint: none needs the volume's to begin with. */
+static bool have_trees(const struct lineage *lin)
 {
-	for (uint32_t i = 0; i < vol->layers; i++) {
-		if (!layer_is_empty(vol->layer[i]))
+	list_for_each(node, &lin->volumes) {
+		const struct volume_state *vol = list_entry(node, struct volume_state, node);
+
+		if (vol->fresh || vol->joined)
 			return false;
 	}
-	return !vol->fresh && !vol->joined;
+	return true;
 }
 
 static int settle(struct volume_state *vol, const struct volume_state *snapshot)
@@ -155,7 +151,7 @@ static int settle(struct volume_state *vol, const struct volume_state *snapshot)
 	struct lineage *lin = vol->lin;
 	int rc = 0;
 
-	while (rc == 0 && (lin->checkpointing || lin->frozen || !is_settled(vol) || !is_settled(snapshot)))
+	while (rc == 0 && (lin->checkpointing || lin->frozen || !have_trees(lin) || !volume_is_settled(vol) || !volume_is_settled(snapshot)))
 		rc = checkpoint_run(lin);
 	return rc;
 }
@@ -284,9 +280,9 @@ static int replay_fork(struct volume_state *image)
 {
 	struct lineage *lin = image->lin;
 	struct volume_state *origin = lineage_find_volume(lin, image->origin);
-	struct layer *own = layer_top(image), *top = needs_top(origin) ? layer_new() : NULL;
+	struct layer *own = layer_top(image), *top = volume_has_top(origin) ? layer_new() : NULL;
 
-	if (needs_top(origin) && !top)
+	if (volume_has_top(origin) && !top)
 		return -ENOMEM;
 	if (!has_room(origin) || image->layers > 1) {
 		if (top)

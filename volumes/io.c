@@ -878,6 +878,5 @@ void io_release_loop(struct vloop *vl)
 		mem_free(b->buf);
 		mem_free(b);
 	}
-	refs_release_loop(vl);
 	nodecache_release(&vl->cache);
 }

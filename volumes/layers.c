@@ -60,6 +60,15 @@ static void layer_recycle(struct volume_state *vol, struct layer *layer)
 	vol->spare = layer;
 }
 
+bool volume_is_settled(const struct volume_state *vol)
+{
+	for (uint32_t i = 0; i < vol->layers; i++) {
+		if (!layer_is_empty(vol->layer[i]))
+			return false;
+	}
+	return !vol->fresh && !vol->joined;
+}
+
 void layers_install(struct volume_state *vol)
 {
 	uint32_t merged = 0;

@@ -87,11 +87,11 @@ void volume_state_free(struct volume_state *vol)
 struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const struct volume_format *f)
 {
 	struct volume_state *vol = volume_state_new(lin, id, f);
-	struct layer *top = vol && volume_is_writable(vol) ? layer_new() : NULL;
+	struct layer *top = vol && volume_has_top(vol) ? layer_new() : NULL;
 
 	if (!vol)
 		return NULL;
-	if (volume_is_writable(vol) && !top) {
+	if (volume_has_top(vol) && !top) {
 		volume_state_free(vol);
 		return NULL;
 	}

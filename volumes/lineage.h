@@ -27,8 +27,7 @@
 #define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */
 #define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
 #define REF_PAGES_MAX 1024u      /* of reference counts, in memory during a checkpoint */
-#define REF_PAGES_KEPT 256u      /* of a loop, for the next checkpoint */
-#define REF_CHANGES_MAX (1u << 20) /* gathered before they are applied, in order of their place */
+#define REF_PAGES_KEPT 256u      /* ... and between checkpoints */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
 #define REPLAY_FIBERS_MAX 32u
 #define SEGNO_MAX (1u << 24)
@@ -49,8 +48,6 @@ struct vloop {
 	struct nodecache cache;
 	struct list free_batches, free_reads;
 	uint32_t batches, reads;         /* allocated */
-	struct list free_pages;          /* of reference counts, at most REF_PAGES_KEPT */
-	uint32_t free_page_count;
 	struct list starved;             /* lineages waiting for a batch buffer or a read slot */
 };
 
@@ -359,11 +356,18 @@ bool layer_is_empty(const struct layer *layer);
 /* The image's layers become those of `from`. */
 void layers_share(struct volume_state *vol, const struct volume_state *from);
 void layers_release(struct volume_state *vol);
+/* Its tree is all there is to it. */
+bool volume_is_settled(const struct volume_state *vol);
 /* Drops what the checkpoint has merged and takes over its tree. */
 void layers_install(struct volume_state *vol);
 static inline struct layer *layer_top(const struct volume_state *vol)
 {
 	return vol->layers > 0 ? vol->layer[vol->layers - 1] : NULL;
+}
+/* Only snapshots never change. What goes was written before: a replay needs the layer. */
+static inline bool volume_has_top(const struct volume_state *vol)
+{
+	return !(vol->flags & VOLUME_SNAPSHOT);
 }
 static inline bool volume_is_writable(const struct volume_state *vol)
 {
@@ -422,8 +426,9 @@ void checkpoint_later(struct lineage *lin);
 void checkpoint_init(struct lineage *lin);
 /* Makes one and waits. Fiber. */
 int checkpoint_run(struct lineage *lin);
-/* Blocks that only this image refers to, as of the last checkpoint. Fiber. */
-int checkpoint_unique_blocks(struct volume_state *vol, uint64_t *blocks);
+/* See volume_get_space. Fiber. */
+int checkpoint_measure(struct volume_state *vol, struct volume_space *space);
+
 /* --- recover.c -------------------------------------------------------------------------------------------- */
 
 /* Loads liveness, replays the log, seals its end. Fiber of the home loop. `segments` are all the lineage has. */

@@ -60,7 +60,7 @@ struct lseg *lseg_add(struct lineage *lin, const struct segment *seg)
 void lseg_del(struct lineage *lin, struct lseg *lseg)
 {
 	lin->segs[lseg->seg.segno] = NULL;
-	mem_free(lseg->ref_page);
+	refs_forget(lin, lseg);
 	mem_free(lseg);
 }
 

@@ -453,8 +453,9 @@ int lineage_recover(struct lineage *lin, const struct lineage_format *f, const s
 		return err_set(err, -EUCLEAN, "the map of reference counts is damaged");
 	rc = forks_load(lin, &r.forks);
 	if (rc < 0)
-		return err_set(err, rc, rc == -ENOMEM ? "out of memory" : "its snapshots and clones do not fit together");
-	rc = live_load(lin, &live, err);
+		err_set(err, rc, rc == -ENOMEM ? "out of memory" : "its snapshots and clones do not fit together");
+	if (rc == 0)
+		rc = live_load(lin, &live, err);
 	if (rc == 0)
 		rc = replay(&r, err);
 	release_recovery(&r);

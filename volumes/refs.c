@@ -41,72 +41,42 @@ int refs_init(struct lineage *lin)
 	return -ENOMEM;
 }
 
-static struct ref_page *page_alloc(void)
+static struct ref_page *page_new(struct lseg *lseg, uint32_t n)
 {
 	struct ref_page *page = mem_alloc(sizeof(*page));
 
 	if (!page)
 		return NULL;
-	page->count = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
+	*page = (struct ref_page){ .lseg = lseg, .n = n, .count = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES) };
 	if (page->count)
 		return page;
 	mem_free(page);
 	return NULL;
 }
 
-static struct ref_page *page_new(struct vloop *vl, struct lseg *lseg, uint32_t n)
+static void page_free(struct ref_page *page)
 {
-	struct list *node = list_pop_front(&vl->free_pages);
-	struct ref_page *page = node ? list_entry(node, struct ref_page, node) : page_alloc();
-
-	if (!page)
-		return NULL;
-	vl->free_page_count -= node != NULL;
-	*page = (struct ref_page){ .lseg = lseg, .n = n, .count = page->count };
-	return page;
-}
-
-/* Some are kept for the next checkpoint: so steady writes allocate next to nothing. */
-static void page_free(struct vloop *vl, struct ref_page *page)
-{
-	if (vl->free_page_count < REF_PAGES_KEPT) {
-		list_push_front(&vl->free_pages, &page->node);
-		vl->free_page_count++;
-		return;
-	}
 	mem_free(page->count);
 	mem_free(page);
 }
 
-void refs_release_loop(struct vloop *vl)
-{
-	struct list *node;
-
-	while ((node = list_pop_front(&vl->free_pages))) {
-		struct ref_page *page = list_entry(node, struct ref_page, node);
-
-		mem_free(page->count);
-		mem_free(page);
-	}
-}
-
-static void drop_page(struct lineage *lin, struct ref_page *page)
+static void drop_page(struct refs *refs, struct ref_page *page)
 {
 	page->lseg->ref_page[page->n] = NULL;
 	list_del(&page->node);
-	page_free(lin->vl, page);
-	lin->refs.page_count--;
+	page_free(page);
+	refs->page_count--;
 }
 
-static void drop_pages(struct lineage *lin)
+static void drop_pages(struct refs *refs)
 {
-	while (!list_empty(&lin->refs.pages))
-		drop_page(lin, list_entry(lin->refs.pages.next, struct ref_page, node));
+	while (!list_empty(&refs->pages))
+		drop_page(refs, list_entry(refs->pages.next, struct ref_page, node));
 }
 
 void refs_release(struct lineage *lin)
 {
-	drop_pages(lin);
+	drop_pages(&lin->refs);
 	if (lin->refs.written)
 		layer_put(lin->refs.written);
 	if (lin->refs.map)
@@ -185,14 +155,14 @@ static int load_page(struct lineage *lin, struct lseg *lseg, uint32_t n, struct 
 
 	if (refs->page_count >= REF_PAGES_MAX) {
 		rc = write_pages(lin);
-		drop_pages(lin);
+		drop_pages(refs);
 	}
-	page = rc == 0 ? page_new(lin->vl, lseg, n) : NULL;
+	page = rc == 0 ? page_new(lseg, n) : NULL;
 	if (!page)
 		return rc < 0 ? rc : -ENOMEM;
 	rc = read_page(lin, page);
 	if (rc < 0) {
-		page_free(lin->vl, page);
+		page_free(page);
 		return rc;
 	}
 	lseg->ref_page[n] = page;
@@ -286,15 +256,37 @@ int refs_settle(struct lineage *lin)
 	return rc;
 }
 
+static void forget_written(struct refs *refs)
+{
+	overlay_clear(&refs->written->changes);
+	refs->written->touch.count = 0;
+}
+
+void refs_trim(struct lineage *lin)
+{
+	while (lin->refs.page_count > REF_PAGES_KEPT)
+		drop_page(&lin->refs, list_entry(lin->refs.pages.next, struct ref_page, node));
+}
+
+void refs_forget(struct lineage *lin, struct lseg *lseg)
+{
+	for (uint32_t n = 0; lseg->ref_page && n < pages_per_segment(lin); n++) {
+		if (lseg->ref_page[n])
+			drop_page(&lin->refs, lseg->ref_page[n]);
+	}
+	mem_free(lseg->ref_page);
+	lseg->ref_page = NULL;
+}
+
 void refs_install(struct lineage *lin)
 {
 	lin->refs.map->root = lin->refs.map->new_root;
-	refs_abandon(lin);
+	forget_written(&lin->refs);
+	refs_trim(lin);
 }
 
 void refs_abandon(struct lineage *lin)
 {
-	drop_pages(lin);
-	overlay_clear(&lin->refs.written->changes);
-	lin->refs.written->touch.count = 0;
+	drop_pages(&lin->refs);
+	forget_written(&lin->refs);
 }

@@ -27,7 +27,6 @@ struct lineage;
 struct layer;
 struct map_root;
 struct ref_page;
-struct vloop;
 
 struct refs {
 	struct volume_state *map;        /* page number -> where it is */
@@ -38,8 +37,6 @@ struct refs {
 
 int refs_init(struct lineage *lin);
 void refs_release(struct lineage *lin);
-/* Frees the pages that a loop keeps for its lineages. */
-void refs_release_loop(struct vloop *vl);
 
 /* One reference more (1) or less (-1). *left, if not NULL: how many there are now. Waits. */
 int refs_change(struct lineage *lin, uint32_t segno, uint32_t index, int by, uint32_t *left);
@@ -50,5 +47,10 @@ int refs_settle(struct lineage *lin);
 /* The checkpoint is durable, or has failed. */
 void refs_install(struct lineage *lin);
 void refs_abandon(struct lineage *lin);
+/* Frees pages in memory beyond those that are kept between checkpoints; none has changed. */
+void refs_trim(struct lineage *lin);
+/* Frees what is in memory for a segment that goes. */
+struct lseg;
+void refs_forget(struct lineage *lin, struct lseg *lseg);
 
 #endif

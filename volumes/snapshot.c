@@ -337,35 +337,47 @@ int directory_delete_images(struct volumes *vols, struct volume_state **image, u
 
 /* --- space -------------------------------------------------------------------------------------------------------- */
 
-struct unique_call {
+struct space_call {
 	struct volume_state *vol;
-	uint64_t blocks;
+	struct volume_space *space;
 };
 
-static int unique_on_home(void *arg)
+static int measure_on_home(void *arg)
 {
-	struct unique_call *call = arg;
+	const struct space_call *call = arg;
 
-	return checkpoint_unique_blocks(call->vol, &call->blocks);
+	return checkpoint_measure(call->vol, call->space);
 }
 
-int volume_unique_blocks(struct volumes *vols, const char *name, uint64_t *blocks, struct err *err)
+static int measure(struct volumes *vols, const char *name, struct volume_space *space, struct err *err)
 {
-	struct unique_call call = { NULL };
-	int rc;
+	struct space_call call = { .space = space };
+	int rc = directory_need(vols, name, &call.vol, err);
 
-	fmutex_lock(&vols->change);
-	rc = directory_need(vols, name, &call.vol, err);
 	if (rc == 0)
 		rc = check_healthy(call.vol, name, err);
-	if (rc == 0) {
-		rc = fiber_call_on(call.vol->lin->loop, unique_on_home, &call);
-		if (rc < 0)
-			err_set(err, rc, "cannot tell what '%s' holds alone: %s", name,
-				rc == -ENOMEM ? "out of memory" : "its map cannot be read");
+	if (rc < 0)
+		return rc;
+	rc = fiber_call_on(call.vol->lin->loop, measure_on_home, &call);
+	if (rc < 0)
+		err_set(err, rc, "cannot tell what '%s' holds: %s", name,
+			rc == -ENOMEM ? "out of memory" : "its map cannot be read");
+	return rc;
+}
+
+int volume_get_space(struct volumes *vols, const char *name, struct volume_space *space, struct err *err)
+{
+	int rc;
+
+	fmutex_lock(&vols->measure);     /* so that whoever holds `change` changes something */
+	if (vols->change.held) {
+		rc = err_set(err, -EAGAIN, "cannot tell what '%s' holds: volumes are being changed", name);
+	} else {
+		fmutex_lock(&vols->change);
+		rc = measure(vols, name, space, err);
+		fmutex_unlock(&vols->change);
 	}
-	*blocks = call.blocks;
-	fmutex_unlock(&vols->change);
+	fmutex_unlock(&vols->measure);
 	return rc;
 }
 

@@ -147,7 +147,6 @@ static int vloop_start(void *arg)
 
 	list_init(&call->vl->free_batches);
 	list_init(&call->vl->free_reads);
-	list_init(&call->vl->free_pages);
 	list_init(&call->vl->starved);
 	return nodecache_init(&call->vl->cache, call->cache_bytes);
 }
@@ -447,6 +446,7 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 	list_init(&vols->lineages);
 	list_init(&vols->volumes);
 	fmutex_init(&vols->change);
+	fmutex_init(&vols->measure);
 	fmutex_init(&vols->directory);
 	vols->squeeze.fn = squeeze_all;
 	list_init(&vols->squeeze.node);
@@ -908,7 +908,7 @@ static int info_on_home(void *arg)
 		info->mapped_blocks += vol->layer[i]->changes.items.count - vol->layer[i]->changes.holes;
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
 		info->segments += lin->segs[i] != NULL;
-	info->parked = lin->nospace && !list_empty(&lin->wait_writes);
+	info->parked = lin->nospace && (!list_empty(&lin->wait_writes) || lin->slow[SLOW_WRITES].running > 0);
 	info->failed = lin->failed != 0;
 	info->recovery_us = lin->recovery_us;
 	info->counters = vol->counters;
@@ -923,19 +923,16 @@ static int info_on_home(void *arg)
 	return 0;
 }
 
-/* Discards that are not merged yet make the count of mapped blocks too high: merge them. */
-static int settle_on_home(void *arg)
+static uint32_t count_snapshots(const struct volume_state *vol)
 {
-	struct lineage *lin = arg;
-	uint64_t holes = 0;
+	uint32_t count = 0;
 
-	list_for_each(node, &lin->volumes) {
-		const struct volume_state *vol = list_entry(node, struct volume_state, node);
+	list_for_each(node, &vol->vols->volumes) {
+		const struct volume_state *other = list_entry(node, struct volume_state, dir);
 
-		for (uint32_t i = 0; i < vol->layers; i++)
-			holes += vol->layer[i]->changes.holes;
+		count += other->lin == vol->lin && other->flags & VOLUME_SNAPSHOT && other->of == vol->number;
 	}
-	return holes > 0 ? checkpoint_run(lin) : 0;
+	return count;
 }
 
 static int fill_info(struct volume_state *vol, struct volume_info *info)
@@ -946,6 +943,7 @@ static int fill_info(struct volume_state *vol, struct volume_info *info)
 	*info = (struct volume_info){ .id = vol->id, .created_s = vol->created_s, .policy = vol->lin->policy,
 				      .home = vol->lin->loop->index, .opens = vol->opens };
 	info->snapshot = vol->flags & VOLUME_SNAPSHOT;
+	info->snapshots = info->snapshot ? 0 : count_snapshots(vol);
 	directory_name(vol, info->name);
 	origin = vol->origin != NUMBER_NONE ? find_number(vol->vols, vol->lin, vol->origin) : NULL;
 	if (origin)
@@ -1014,17 +1012,15 @@ int volume_get_info(struct volumes *vols, const char *name, struct volume_info *
 	return rc;
 }
 
-void volume_settle(struct volumes *vols, const char *name)
+void volumes_count(const struct volumes *vols, uint64_t *volume_count, uint64_t *snapshot_count)
 {
-	struct volume_state *vol;
+	*volume_count = *snapshot_count = 0;
+	list_for_each(node, &vols->volumes) {
+		bool snapshot = list_entry(node, struct volume_state, dir)->flags & VOLUME_SNAPSHOT;
 
-	if (vols->change.held)
-		return;
-	fmutex_lock(&vols->change);
-	vol = directory_find(vols, name);
-	if (vol)
-		(void)!fiber_call_on(vol->lin->loop, settle_on_home, vol->lin); /* if it fails the count is an upper bound */
-	fmutex_unlock(&vols->change);
+		*volume_count += !snapshot;
+		*snapshot_count += snapshot;
+	}
 }
 
 /* --- handles ------------------------------------------------------------------------------------------------ */

@@ -113,9 +113,14 @@ int volume_snapshot(struct volumes *volumes, const char *const *names, uint32_t 
 int volume_clone(struct volumes *volumes, const char *from, const char *new_name, struct err *err);
 /* The snapshot's volume holds again what the snapshot holds, and has its size. -EBUSY while it is open. */
 int volume_rollback(struct volumes *volumes, const char *snapshot, struct err *err);
-/* How many blocks would come back if this image alone went. Waits for a checkpoint that runs; reads the nodes that the image
- * does not share. */
-int volume_unique_blocks(struct volumes *volumes, const char *name, uint64_t *blocks, struct err *err);
+/* What an image holds, as of a checkpoint: made now if since the last one, which is at most ten seconds old, the image has
+ * changed or others have been made. Reads the map nodes that the image does not share. -EAGAIN while something is being
+ * changed. */
+struct volume_space {
+	uint64_t referenced_blocks;      /* mapped, whoever else refers to them */
+	uint64_t unique_blocks;          /* would come back if this image alone went */
+};
+int volume_get_space(struct volumes *volumes, const char *name, struct volume_space *space, struct err *err);
 /* Images deleted whose space has not come back yet, and the blocks they map at most. */
 int volumes_get_reclaim(struct volumes *volumes, uint64_t *images, uint64_t *blocks);
 
@@ -131,6 +136,7 @@ struct volume_info {
 	char name[VOLUME_NAME_BYTES];
 	char origin[VOLUME_NAME_BYTES];  /* what it was made from, "" if from nothing or from what is gone */
 	bool snapshot;
+	uint32_t snapshots;              /* that the volume has */
 	uint64_t id, size_bytes, created_s;
 	struct policy policy;
 	uint64_t mapped_blocks;          /* exact after a checkpoint; before, overwrites are counted twice */
@@ -146,8 +152,8 @@ struct volume_info {
  * fn is called for each volume in the order of names; pool's loop; it must neither wait nor look at volumes itself. */
 int volume_for_each(struct volumes *volumes, int (*fn)(void *arg, const struct volume_info *info), void *arg);
 int volume_get_info(struct volumes *volumes, const char *name, struct volume_info *info, struct err *err);
-/* Merges pending discards, so that volume_get_info tells their space. Does nothing while something is being changed. */
-void volume_settle(struct volumes *volumes, const char *name);
+/* How many there are. */
+void volumes_count(const struct volumes *volumes, uint64_t *volume_count, uint64_t *snapshot_count);
 
 /* A handle; several may exist. The volume's home loop is fixed while it is open. */
 int volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err);

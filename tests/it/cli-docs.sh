@@ -100,6 +100,11 @@ run_test "4: no such export" exits 4 ctl export remove tank/nosuch
 run_test "4: no such disk" exits 4 ctl pool import "$tmp/nosuch"
 run_test "5: name taken" exits 5 ctl pool create tank "${disks[1]}"
 run_test "5: disk in use" exits 5 ctl pool create other "$disk"
+run_test "5: has snapshots" eval \
+    'ctl volume create tank/s --size 1G; ctl snapshot create tank/s@a; exits 5 ctl volume delete tank/s --yes'
+run_test "6: a snapshot is not resized" exits 6 ctl volume resize tank/s@a 2G
+run_test "6: rollback without --yes" exits 6 ctl snapshot rollback tank/s@a
+run_test "0: with its snapshots" exits 0 ctl volume delete tank/s --snapshots --yes
 run_test "6: destroy without --yes" exits 6 ctl pool destroy tank
 run_test "6: shrink without --force" eval \
     'ctl volume create tank/v --size 1G; exits 6 ctl volume resize tank/v -512M; exits 0 ctl volume resize tank/v -512M --force'
@@ -139,20 +144,23 @@ offers() {
     local got
     # shellcheck disable=SC1091
     . tools/completion/poolctl
-    read -ra COMP_WORDS <<<"$POOLCTL $1"
-    [[ $1 == *' ' || -z $1 ]] && COMP_WORDS+=('')
-    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    COMP_LINE="$POOLCTL $1"
+    COMP_POINT=${#COMP_LINE}
     _poolctl
     got="${COMPREPLY[*]}"
     echo "'$1': '$got', wanted '$2'"
     [[ $got == "$2" ]]
 }
 
-run_test "nouns are completed" offers '' 'pool disk volume export status retry stat help'
+run_test "nouns are completed" offers '' 'pool disk volume snapshot clone export status retry stat help'
 run_test "verbs are completed" offers 'volume re' 'resize rename'
 run_test "options are completed" offers 'pool create --f' '--force'
 run_test "names of pools are completed" offers 'pool show ' 'tank'
 run_test "names of volumes are completed" offers 'volume delete ta' 'tank/v'
+run_test "names of volumes to make snapshots of are completed" offers 'snapshot create ta' 'tank/v@'
+ctl snapshot create tank/v@mon >/dev/null
+run_test "names of snapshots are completed" offers 'snapshot show ' 'tank/v@mon'
+run_test "behind the @ only what readline replaces" offers 'snapshot show tank/v@m' 'mon'
 run_test "files are left to the shell" offers 'pool import ' ''
 run_test "without a daemon there are no names" eval 'poold_stop; offers "pool show " ""'
 end_tests

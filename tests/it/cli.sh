@@ -117,7 +117,7 @@ delete_frees_name() {
 
 run_test "a volume larger than the pool is created thin" ctl volume create tank/web0 --size 1T
 run_test "volume show tells its size" field .size_bytes $((1 << 40)) volume show tank/web0
-run_test "a new volume holds nothing" field .allocated_bytes 0 volume show tank/web0
+run_test "a new volume holds nothing" field .referenced_bytes 0 volume show tank/web0
 run_test "a volume of that name is refused" fails_saying web0 ctl volume create tank/web0 --size 1G
 run_test "a volume in no pool is refused" fails_saying nopool ctl volume create nopool/web0 --size 1G
 run_test "a bad size is refused" fails ctl volume create tank/bad --size 12parsecs

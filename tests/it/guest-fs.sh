@@ -63,7 +63,7 @@ make_volume fs 1G
 guest_start "$tmp/script" "$tmp/fs.vhost"
 
 allocated_mib() {
-    echo $(($(json .allocated_bytes volume show tank/fs) >> 20))
+    echo $(($(json .referenced_bytes volume show tank/fs) >> 20))
 }
 
 # trim_frees FS: the files' space is in use before, and free after.

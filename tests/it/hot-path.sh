@@ -67,7 +67,7 @@ reads() {
 
 writes() {
     count_requests randwrite
-    at_most "$allocations" 1000
+    at_most "$allocations" 250
     at_most "$locks" 2000
     at_most $((system_calls - sleeps)) 1000
     at_most "$sleeps" 10

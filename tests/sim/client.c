@@ -39,7 +39,7 @@ static void stamp_all(const struct client *c, const struct slot *s)
 	uint64_t sector = s->vio.off_bytes / SECTOR_BYTES;
 
 	for (uint64_t i = 0; i < s->vio.len_bytes / SECTOR_BYTES; i++)
-		stamp_fill(s->buf + i * SECTOR_BYTES, c->sv->model->number, sector + i, s->id);
+		stamp_fill(s->buf + i * SECTOR_BYTES, c->sv->model->family, sector + i, s->id);
 }
 
 static void take_buffer(struct client *c, struct slot *s)
@@ -73,7 +73,7 @@ static void check_read(struct client *c, struct slot *s)
 	for (uint32_t i = 0; i < n; i++) {
 		const uint8_t *sector = s->buf + (size_t)i * SECTOR_BYTES;
 
-		content[i] = stamp_read(sector, c->sv->model->number, first + i);
+		content[i] = stamp_read(sector, c->sv->model->family, first + i);
 		if (content[i] == STAMP_WRONG) {
 			sim_fail("volume %u: read %u: sector %llu holds %s", c->sv->model->number, s->id,
 				 (unsigned long long)(first + i), stamp_to_text(sector, why, sizeof(why)));

@@ -50,6 +50,22 @@ static void draw_volumes(struct sim_config *c, struct rng *rng)
 	c->checkpoint_log_bytes = rng_log_range(rng, 64 << 10, 16 * MIB);
 }
 
+/* From numbers of its own: other dimensions of a seed do not depend on it. In a pool that fills they are few. */
+static void draw_forks(struct sim_config *c)
+{
+	struct rng rng;
+
+	rng_seed(&rng, c->seed, 5);
+	c->volumes_max = 6;
+	if (chance(&rng, 350))
+		return;
+	c->snapshots_max = (uint32_t)rng_log_range(&rng, 1, c->fills ? 2 : SIM_SNAPSHOTS_MAX);
+	c->volumes_max = (uint32_t)rng_range(&rng, c->volumes + 1, c->fills ? c->volumes + 1 : SIM_VOLUMES_MAX);
+	c->fork_per_mille = (uint32_t)rng_range(&rng, 200, 900);
+	if (c->manage_ns == 0)
+		c->manage_ns = rng_log_range(&rng, 20000, 20 * MS);
+}
+
 static void draw_load(struct sim_config *c, struct rng *rng)
 {
 	c->ops = (uint32_t)rng_log_range(rng, 40, 400);
@@ -164,6 +180,7 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 		draw_filling(config, &rng);
 	else if (chance(&rng, 40))
 		draw_long(config, &rng);
+	draw_forks(config);
 	config->fail_memory = chance(&rng, 100);
 	config->fail_recovery = chance(&rng, 300);
 	if (!config->fills && chance(&rng, 350))
@@ -188,6 +205,8 @@ void config_print(const struct sim_config *c)
 	       c->fua_per_mille, c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : "",
 	       c->fail_memory ? ", allocations fail" : "", c->any_fault ? ", disks fail" : "",
 	       c->fail_recovery && c->any_fault ? " in recovery too" : "");
+	printf("  up to %u volumes and %u snapshots, %u per mille of operations are about them\n", c->volumes_max,
+	       c->snapshots_max, c->fork_per_mille);
 	for (uint32_t i = 0; i < c->disks_max; i++) {
 		printf("  disk %u: %llu KiB, blocks of %u, latency %llu ns", i,
 		       (unsigned long long)c->disk[i].size_bytes >> 10, c->disk[i].block_bytes,

@@ -4,7 +4,9 @@
 
 #include "tests/sim/sim_disk.h"
 
-#define SIM_VOLUMES_MAX 6
+#define SIM_VOLUMES_MAX 8
+#define SIM_SNAPSHOTS_MAX 12
+#define SIM_IMAGES_MAX (SIM_VOLUMES_MAX + SIM_SNAPSHOTS_MAX + 4) /* with what must not be there */
 #define SIM_DEPTH_MAX 64
 
 enum size_profile { SIZES_SMALL, SIZES_MIXED, SIZES_LARGE, SIZES_BLOCKS, SIZE_PROFILES };
@@ -20,6 +22,9 @@ struct sim_config {
 	uint64_t map_cache_bytes, overlay_entries_max, checkpoint_log_bytes;
 
 	uint32_t volumes;        /* at first */
+	uint32_t volumes_max;    /* with those that are made later */
+	uint32_t snapshots_max;  /* at a time; 0: no forks at all */
+	uint32_t fork_per_mille; /* of management operations are about snapshots and clones */
 	uint64_t window_sectors; /* of a volume, in all its windows; what is written to */
 	bool huge;               /* volumes of many TiB with windows far apart */
 

@@ -8,95 +8,48 @@
 #include "tests/sim/trace.h"
 #include "tests/sim/world.h"
 
-/* ---- volumes of the directory ---- */
-
-struct sim_volume *world_find(struct world *w, const char *name)
-{
-	for (uint32_t i = 0; i < w->volumes; i++) {
-		if (strcmp(w->volume[i]->name, name) == 0)
-			return w->volume[i];
-	}
-	return NULL;
-}
-
-/* One window at the start; or, far apart, at the start, somewhere, and across the end. */
-static uint32_t draw_windows(struct world *w, struct model_window *win, uint64_t *size_sectors)
-{
-	uint32_t count = (uint32_t)w->config.window_sectors;
-	struct rng *rng = &w->rng;
-
-	if (!w->config.huge) {
-		win[0] = (struct model_window){ .sector = 0, .count = count };
-		*size_sectors = (rng_range(rng, count / 2 + 1, count + count / 4) + 7) & ~7ull;
-		return 1;
-	}
-	*size_sectors = rng_log_range(rng, 1 << 20, VOLUME_SIZE_MAX / SECTOR_BYTES - 1024) & ~7ull;
-	count = count / 3 + 8;
-	win[0] = (struct model_window){ .sector = 0, .count = count };
-	win[1] =
-		(struct model_window){ .sector = rng_range(rng, 2 * count, *size_sectors - 3 * count), .count = count };
-	win[2] = (struct model_window){ .sector = *size_sectors - count / 2, .count = count };
-	if (win[1].sector + count >= win[2].sector)
-		win[1].sector = 2 * count;
-	return 3;
-}
-
-struct sim_volume *sim_volume_new(struct world *w)
-{
-	struct model_window win[MODEL_WINDOWS_MAX];
-	struct sim_volume *sv = calloc(1, sizeof(*sv));
-	uint64_t size_sectors;
-	uint32_t windows = draw_windows(w, win, &size_sectors);
-
-	if (!sv)
-		abort();
-	snprintf(sv->name, sizeof(sv->name), "vol%u", ++w->names);
-	sv->model = model_volume_new(&w->model, size_sectors, win, windows);
-	sv->content = calloc(sv->model->slots, sizeof(uint32_t));
-	if (!sv->content)
-		abort();
-	return sv;
-}
-
-void sim_volume_free(struct sim_volume *sv)
-{
-	if (!sv)
-		return;
-	model_volume_free(sv->model);
-	free(sv->content);
-	free(sv);
-}
-
-void world_remove(struct world *w, struct sim_volume *sv)
-{
-	for (uint32_t i = 0; i < w->volumes; i++) {
-		if (w->volume[i] == sv)
-			w->volume[i] = w->volume[--w->volumes];
-	}
-	sim_volume_free(sv);
-}
-
 /* ---- directory ---- */
 
 static int note_found(void *arg, const struct volume_info *info)
 {
 	struct world *w = arg;
 
-	if (w->found < SIM_VOLUMES_MAX + 2)
-		w->found_info[w->found++] = *info;
+	if (w->found < SIM_IMAGES_MAX)
+		w->found_info[w->found] = *info;
+	w->found++;
 	return 0;
 }
 
-/* What the volume should be called and measure, before or after the pending operation; NULL: it should not be there. */
-static const char *expected(const struct world *w, const struct sim_volume *sv, bool happened, uint64_t *size_sectors)
+static bool is_made(const struct world *w, const struct sim_volume *sv)
+{
+	for (uint32_t i = 0; i < w->pending.made_count; i++) {
+		if (w->pending.made[i] == sv)
+			return true;
+	}
+	return false;
+}
+
+/* Its own name, before or after the pending operation. */
+static const char *own_name(const struct world *w, const struct sim_volume *sv, bool happened)
+{
+	return happened && w->pending.op == MANAGE_RENAME && w->pending.volume == sv ? w->pending.name : sv->name;
+}
+
+/* What the image should be called and measure, before or after the pending operation. False: it should not be there. */
+static bool expected(const struct world *w, const struct sim_volume *sv, bool happened, char name[VOLUME_NAME_BYTES],
+		     uint64_t *size_sectors)
 {
 	const struct pending *p = &w->pending;
-	bool meant = p->volume == sv && p->op != MANAGE_NONE;
+	bool goes = p->op == MANAGE_DELETE && (p->volume == sv || p->volume == sv->of);
 
-	*size_sectors = meant && happened && p->op == MANAGE_RESIZE ? p->size_sectors : sv->model->size_sectors;
-	if (meant && (p->op == MANAGE_DELETE ? happened : p->op == MANAGE_CREATE && !happened))
-		return NULL;
-	return meant && happened && p->op == MANAGE_RENAME ? p->name : sv->name;
+	*size_sectors = sv->model->size_sectors;
+	if (happened && p->volume == sv && (p->op == MANAGE_RESIZE || p->op == MANAGE_ROLLBACK))
+		*size_sectors = p->size_sectors;
+	if (sv->of)
+		snprintf(name, VOLUME_NAME_BYTES, "%s@%s", own_name(w, sv->of, happened), own_name(w, sv, happened));
+	else
+		snprintf(name, VOLUME_NAME_BYTES, "%s", own_name(w, sv, happened));
+	return happened ? !goes : !is_made(w, sv);
 }
 
 static bool was_found(struct world *w, struct sim_volume *sv, const char *name, uint64_t size_sectors)
@@ -104,8 +57,10 @@ static bool was_found(struct world *w, struct sim_volume *sv, const char *name, 
 	for (uint32_t i = 0; i < w->found; i++) {
 		const struct volume_info *info = &w->found_info[i];
 
-		if (strcmp(info->name, name) == 0 && info->size_bytes == size_sectors * SECTOR_BYTES) {
+		if (strcmp(info->name, name) == 0 && info->size_bytes == size_sectors * SECTOR_BYTES &&
+		    info->snapshot == (sv->of != NULL)) {
 			sv->size_found = size_sectors;
+			strcpy(sv->name_found, name);
 			return true;
 		}
 	}
@@ -114,15 +69,15 @@ static bool was_found(struct world *w, struct sim_volume *sv, const char *name, 
 
 static bool directory_fits(struct world *w, bool happened)
 {
-	uint32_t should = 0, count = w->volumes + (w->pending.op == MANAGE_CREATE);
+	struct sim_volume *sv;
+	uint32_t should = 0;
 
-	for (uint32_t i = 0; i < count; i++) {
-		struct sim_volume *sv = i < w->volumes ? w->volume[i] : w->pending.volume;
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
+		char name[VOLUME_NAME_BYTES];
 		uint64_t size_sectors;
-		const char *name = expected(w, sv, happened, &size_sectors);
 
 		sv->size_found = 0; /* not there */
-		if (!name)
+		if (!expected(w, sv, happened, name, &size_sectors))
 			continue;
 		should++;
 		if (!was_found(w, sv, name, size_sectors))
@@ -133,16 +88,19 @@ static bool directory_fits(struct world *w, bool happened)
 
 static void fail_directory(const struct world *w)
 {
-	char text[600];
+	const struct sim_volume *sv;
+	char text[SIM_IMAGES_MAX * 100], name[VOLUME_NAME_BYTES];
 	int at = 0;
 
-	for (uint32_t i = 0; i < w->found; i++)
+	for (uint32_t i = 0; i < w->found && i < SIM_IMAGES_MAX; i++)
 		at += snprintf(text + at, sizeof(text) - (size_t)at, " %.20s (%llu sectors)", w->found_info[i].name,
 			       (unsigned long long)w->found_info[i].size_bytes / SECTOR_BYTES);
 	at += snprintf(text + at, sizeof(text) - (size_t)at, "; known are");
-	for (uint32_t i = 0; i < w->volumes; i++)
-		at += snprintf(text + at, sizeof(text) - (size_t)at, " %.20s (%llu sectors)", w->volume[i]->name,
-			       (unsigned long long)w->volume[i]->model->size_sectors);
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
+		sim_volume_name(sv, name);
+		at += snprintf(text + at, sizeof(text) - (size_t)at, " %.20s (%llu sectors%s)", name,
+			       (unsigned long long)sv->model->size_sectors, is_made(w, sv) ? ", perhaps" : "");
+	}
 	sim_fail("the directory is neither as before nor as after operation %d on %s: found are%s", (int)w->pending.op,
 		 w->pending.volume ? w->pending.volume->name : "the pool", text);
 }
@@ -150,30 +108,26 @@ static void fail_directory(const struct world *w)
 /* What has happened is part of the world from now on. */
 static void settle_pending(struct world *w, bool happened)
 {
-	struct pending p = w->pending;
+	struct pending *p = &w->pending;
 
+	if (happened && p->op == MANAGE_DELETE)
+		world_remove(w, p->volume);
+	else if (happened && p->op == MANAGE_RENAME)
+		strcpy(p->volume->name, p->name);
+	else if (happened && p->op == MANAGE_RESIZE)
+		model_resize(&w->model, p->volume->model, p->size_sectors);
+	else if (happened && p->op == MANAGE_ROLLBACK)
+		world_rolled_back(w, p->volume, p->snapshot);
+	else if (happened)
+		world_add_made(w);
+	world_forget_made(w);
 	w->pending = (struct pending){ 0 };
-	switch (p.op) {
-	case MANAGE_CREATE:
-		if (happened)
-			w->volume[w->volumes++] = p.volume;
-		else
-			sim_volume_free(p.volume);
-		break;
-	case MANAGE_DELETE:
-		if (happened)
-			world_remove(w, p.volume);
-		break;
-	case MANAGE_RENAME:
-		if (happened)
-			strcpy(p.volume->name, p.name);
-		break;
-	case MANAGE_RESIZE:
-		if (happened)
-			model_resize(&w->model, p.volume->model, p.size_sectors);
-		break;
-	default: break;
-	}
+}
+
+/* Size tells about a rollback, if at all; otherwise only content does. */
+static bool is_ambiguous(const struct world *w)
+{
+	return w->pending.op == MANAGE_ROLLBACK && w->pending.size_sectors == w->pending.volume->model->size_sectors;
 }
 
 bool examine_directory(struct world *w)
@@ -195,7 +149,7 @@ bool examine_directory(struct world *w)
 			return false;
 		}
 	}
-	if (!w->probe)
+	if (!w->probe && !is_ambiguous(w))
 		settle_pending(w, happened);
 	return true;
 }
@@ -250,7 +204,7 @@ static bool note_run(struct reading *r, uint32_t slot, uint32_t count)
 
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *data = read_buf + (size_t)i * SECTOR_BYTES;
-		uint32_t id = stamp_read(data, mv->number, sector + i);
+		uint32_t id = stamp_read(data, mv->family, sector + i);
 
 		if (id == STAMP_WRONG) {
 			sim_fail("volume %u: sector %llu holds %s", mv->number, (unsigned long long)(sector + i),
@@ -326,36 +280,146 @@ static bool read_content(struct world *w, struct sim_volume *sv)
 	return rc == 0;
 }
 
-static bool judge(struct world *w, struct sim_volume *sv)
+/* ---- judgement ---- */
+
+static bool is_readable(const struct sim_volume *sv)
+{
+	for (uint32_t i = 0; i < sv->model->slots; i++) {
+		if (sv->content[i] == STAMP_UNREADABLE)
+			return false;
+	}
+	return true;
+}
+
+/* An image whose content was not known: any that the cut allows is right. */
+static bool judge_new(struct world *w, struct sim_volume *sv)
+{
+	char why[MODEL_TEXT_BYTES];
+
+	if (!model_cut_judge(sv->cut->model, sv->cut_part, w->damaged, sv->content, why)) {
+		sim_fail("%s %s: %s", sv->of ? "snapshot" : "clone", sv->name, why);
+		return false;
+	}
+	/* A fault may hide some of it for now; but a clone is to be used. */
+	if (w->probe || (!w->damaged && sv->of && !is_readable(sv)))
+		return true;
+	model_begin_with(&w->model, sv->model, sv->size_found, sv->content);
+	sv->known = true;
+	return true;
+}
+
+/* The rollback that was pending has happened. */
+static bool was_rolled_back(struct world *w, struct sim_volume *sv)
+{
+	const struct pending *p = &w->pending;
+	const uint32_t *wanted = p->snapshot ? p->snapshot->model->live : NULL;
+	uint32_t slots = model_slots_within(sv->model, sv->size_found);
+
+	if (p->op != MANAGE_ROLLBACK || p->volume != sv || p->size_sectors != sv->size_found)
+		return false;
+	for (uint32_t i = 0; i < slots && !w->damaged; i++) {
+		if (sv->content[i] != wanted[i] && wanted[i] != STAMP_UNREADABLE)
+			return false;
+	}
+	if (w->probe)
+		return true;
+	settle_pending(w, true);
+	model_begin_with(&w->model, sv->model, sv->size_found, sv->content);
+	return true;
+}
+
+static bool judge_known(struct world *w, struct sim_volume *sv, bool settle)
 {
 	enum model_after after = w->damaged ? AFTER_DAMAGE : w->after;
 	struct model_verdict verdict;
 	bool right = model_judge(&w->model, sv->model, after, sv->size_found, sv->content, &verdict);
 
-	if (!right)
-		sim_fail("%s", verdict.why);
-	else if (!w->probe)
+	if (right && settle)
 		model_adopt(&w->model, sv->model, after, sv->content, &verdict);
+	else if (!right && !was_rolled_back(w, sv)) /* if it was, the model is right already */
+		sim_fail("%s%s", sv->of ? "snapshot: " : "", verdict.why);
 	trace(TRACE_CHECK, sv->model->number, sv->model->slots, verdict.prefix, (uint64_t)after);
 	model_verdict_release(&verdict);
-	return right;
+	return !sim_failed();
+}
+
+/* All images of the cut are as of one instant, as soon as all have been read. */
+static bool check_cut(struct world *w, const struct sim_cut *cut)
+{
+	const uint32_t *contents[MODEL_CUT_MAX];
+	struct sim_volume *sv;
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
+		if (sv->cut != cut || !(sv->known || sv->was_read))
+			continue;
+		contents[sv->cut_part] = sv->known ? sv->model->live : sv->content;
+		count++;
+	}
+	if (count < cut->model->count)
+		return true;
+	if (count > 1 && !w->damaged && !model_cut_is_one(cut->model, contents)) {
+		sim_fail("%u snapshots that were made at once are not of one instant", count);
+		return false;
+	}
+	for (uint32_t i = 0; (sv = world_image(w, i)) && !w->probe; i++) {
+		if (sv->cut == cut && sv->known)
+			sim_volume_drop_cut(sv);
+	}
+	return true;
+}
+
+static bool examine_one(struct world *w, struct sim_volume *sv, bool settle)
+{
+	if (!read_content(w, sv))
+		return false;
+	sv->was_read = true;
+	return sv->known ? judge_known(w, sv, settle) : judge_new(w, sv);
+}
+
+bool examine_image(struct world *w, struct sim_volume *sv)
+{
+	sv->size_found = sv->model->size_sectors;
+	return examine_one(w, sv, false) && (!sv->cut || check_cut(w, sv->cut));
+}
+
+static bool check_cuts(struct world *w)
+{
+	struct sim_volume *sv;
+
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
+		if (sv->cut && !check_cut(w, sv->cut))
+			return false;
+	}
+	return true;
+}
+
+/* Snapshots are closed again. */
+static void put_handle(struct sim_volume *sv)
+{
+	if (!sv->of || !sv->handle)
+		return;
+	volume_close(sv->handle);
+	sv->handle = NULL;
 }
 
 bool examine_content(struct world *w)
 {
-	/* A volume that is being created is there, or not, and belongs to the directory only when that is settled. */
-	struct sim_volume *extra = w->pending.op == MANAGE_CREATE ? w->pending.volume : NULL;
-	uint32_t count = w->volumes + (extra != NULL);
+	struct sim_volume *sv;
 
 	if (!w->damaged && !audit_pool(w))
 		return false;
-	for (uint32_t i = 0; i < count; i++) {
-		struct sim_volume *sv = i < w->volumes ? w->volume[i] : extra;
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++)
+		sv->was_read = false;
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
+		/* In a probe some will do. */
+		bool skip = sv->size_found == 0 || (w->probe && sv->of && rng_per_mille(&w->rng, 500));
 
-		if (sv->size_found == 0)
-			continue;
-		if (!read_content(w, sv) || !judge(w, sv))
+		if (!skip && !examine_one(w, sv, !w->probe))
 			return false;
+		put_handle(sv);
 	}
-	return true;
+	if (is_ambiguous(w) && !w->probe)
+		settle_pending(w, false);
+	return check_cuts(w);
 }

@@ -170,44 +170,31 @@ static int open_volumes(struct world *w, struct err *err)
 	return volumes_open(w->pool, &opts, &w->vols, err);
 }
 
-static int open_handle(struct world *w, struct sim_volume *sv, const char *name, struct err *err)
-{
-	int rc = sv->size_found > 0 ? volume_open(w->vols, name, &sv->handle, err) : 0;
-
-	if (rc < 0)
-		sv->handle = NULL;
-	return rc;
-}
-
-/* Volumes are opened by the names found: a rename may have happened in a life that is only probed. */
+/* Images are opened by the names found: a rename may have happened in a life that is only probed. */
 static int open_handles(struct world *w, struct err *err)
 {
+	struct sim_volume *sv;
 	int first = 0;
 
-	for (uint32_t i = 0; i < w->volumes + 1; i++) {
-		struct sim_volume *sv = i < w->volumes                   ? w->volume[i]
-					: w->pending.op == MANAGE_CREATE ? w->pending.volume
-									 : NULL;
-		int rc = sv ? open_handle(w, sv, sv->name, err) : 0;
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
+		int rc = sv->size_found > 0 ? volume_open(w->vols, sv->name_found, &sv->handle, err) : 0;
 
-		if (rc == -ENOENT && w->pending.op == MANAGE_RENAME && sv == w->pending.volume)
-			rc = open_handle(w, sv, w->pending.name, err);
-		if (rc < 0)
-			first = rc;
+		if (rc == 0)
+			continue;
+		sv->handle = NULL;
+		first = rc;
 	}
 	return first;
 }
 
 static void close_handles(struct world *w)
 {
-	for (uint32_t i = 0; i < w->volumes; i++) {
-		if (w->volume[i]->handle)
-			volume_close(w->volume[i]->handle);
-		w->volume[i]->handle = NULL;
-	}
-	if (w->pending.op == MANAGE_CREATE && w->pending.volume->handle) {
-		volume_close(w->pending.volume->handle);
-		w->pending.volume->handle = NULL;
+	struct sim_volume *sv;
+
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
+		if (sv->handle)
+			volume_close(sv->handle);
+		sv->handle = NULL;
 	}
 }
 
@@ -336,7 +323,7 @@ static void last_acts(struct world *w)
 	world_set_faults(w, false);
 	if (!examine_again(w))
 		return;
-	if (!w->damaged && !empty_pool(w))
+	if (!w->damaged && (!manage_space_comes_back(w) || !empty_pool(w)))
 		return;
 	life_close(w);
 	w->finished = true;

@@ -35,10 +35,15 @@ static int note_parked(void *arg, const struct volume_info *info)
 	return 0;
 }
 
-/* Space, by deleting a volume that nobody uses, or by discarding everything. */
+/* Space, by deleting snapshots, or a volume that nobody uses, or by discarding everything. */
 static void relieve(struct world *w)
 {
 	w->counts->parks++;
+	if (w->snapshots > 0 && w->pending.op == MANAGE_NONE) {
+		while (w->snapshots > 0 && manage_delete(w, w->snapshot[0]))
+			;
+		return;
+	}
 	for (uint32_t i = 0; i < w->volumes && w->volumes > 1 && w->pending.op == MANAGE_NONE; i++) {
 		struct sim_volume *sv = w->volume[i];
 
@@ -103,7 +108,7 @@ static bool all_done(const struct world *w)
 
 /* ---- clients ---- */
 
-static void start_client(struct world *w, struct sim_volume *sv)
+void manage_start_client(struct world *w, struct sim_volume *sv)
 {
 	if (sv->handle && !sv->client)
 		sv->client = client_start(w, sv, sv->left);
@@ -140,7 +145,7 @@ static bool quiesce_all(struct world *w)
 	return true;
 }
 
-static bool close_volume(struct world *w, struct sim_volume *sv)
+bool manage_close_volume(struct world *w, struct sim_volume *sv)
 {
 	if (!quiesce(w, sv))
 		return false;
@@ -152,7 +157,7 @@ static bool close_volume(struct world *w, struct sim_volume *sv)
 
 /* ---- one operation ---- */
 
-static uint64_t begin(struct world *w, enum manage_op op, struct sim_volume *sv, uint64_t argument)
+uint64_t manage_begin(struct world *w, enum manage_op op, struct sim_volume *sv, uint64_t argument)
 {
 	uint64_t nth = 0;
 
@@ -170,18 +175,25 @@ static uint64_t begin(struct world *w, enum manage_op op, struct sim_volume *sv,
 /* Without memory an operation has happened or not, and the directory tells at once which. */
 static void settle_now(struct world *w)
 {
-	if (w->pending.op == MANAGE_CREATE || w->pending.op == MANAGE_DELETE || w->pending.op == MANAGE_RENAME ||
-	    w->pending.op == MANAGE_RESIZE)
-		examine_directory(w);
-	else
-		w->pending = (struct pending){ 0 };
+	switch (w->pending.op) {
+	case MANAGE_CREATE:
+	case MANAGE_DELETE:
+	case MANAGE_RENAME:
+	case MANAGE_RESIZE:
+	case MANAGE_SNAPSHOT:
+	case MANAGE_CLONE:
+	case MANAGE_ROLLBACK: examine_directory(w); break;
+	default: w->pending = (struct pending){ 0 };
+	}
+	w->manage_stopped = w->pending.op != MANAGE_NONE; /* only content can tell, after the next opening */
 }
 
 /* True: it happened. Otherwise it did not, or nobody knows yet; the volume may be gone. */
-static bool end(struct world *w, int rc, uint64_t since, const struct err *err)
+bool manage_end(struct world *w, int rc, uint64_t since, const struct err *err)
 {
 	bool failed = sim_mem_end_failing();
 
+	world_end_cut(w);
 	trace(TRACE_MANAGED, w->pending.op, w->pending.volume ? w->pending.volume->model->number : 0, (uint64_t)-rc,
 	      env_tick());
 	w->memory_failed |= failed;
@@ -211,15 +223,16 @@ bool manage_create(struct world *w)
 	struct err err = { "" };
 	uint64_t since;
 
-	if (w->volumes == SIM_VOLUMES_MAX)
+	if (w->volumes >= w->config.volumes_max)
 		return true;
 	sv = sim_volume_new(w);
+	w->pending.made[0] = sv;
+	w->pending.made_count = 1;
 	opts = (struct volume_create_opts){ .name = sv->name, .size_bytes = sv->model->size_sectors * SECTOR_BYTES };
-	since = begin(w, MANAGE_CREATE, sv, sv->model->size_sectors);
-	if (!end(w, volume_create(w->vols, &opts, &err), since, &err))
+	since = manage_begin(w, MANAGE_CREATE, sv, sv->model->size_sectors);
+	if (!manage_end(w, volume_create(w->vols, &opts, &err), since, &err))
 		return false;
-	w->volume[w->volumes++] = sv;
-	since = env_tick();
+	world_add_made(w);
 	if (volume_open(w->vols, sv->name, &sv->handle, &err) < 0) {
 		sv->handle = NULL;
 		sim_fail("a volume just created cannot be opened: %s", err.msg);
@@ -229,27 +242,35 @@ bool manage_create(struct world *w)
 
 bool manage_delete(struct world *w, struct sim_volume *sv)
 {
+	bool with_snapshots;
+	char name[VOLUME_NAME_BYTES];
 	struct err err = { "" };
 	uint64_t since;
 
-	if (!close_volume(w, sv))
+	if (!manage_close_volume(w, sv))
 		return false;
-	since = begin(w, MANAGE_DELETE, sv, 0);
-	if (!end(w, volume_delete(w->vols, sv->name, false, &err), since, &err))
+	with_snapshots = world_has_snapshots(w, sv); /* now: some may have gone as relief */
+	sim_volume_name(sv, name);
+	since = manage_begin(w, MANAGE_DELETE, sv, with_snapshots);
+	if (!manage_end(w, volume_delete(w->vols, name, with_snapshots, &err), since, &err))
 		return false;
 	world_remove(w, sv);
 	return true;
 }
 
-static void rename_volume(struct world *w, struct sim_volume *sv)
+static void rename_image(struct world *w, struct sim_volume *sv)
 {
+	char name[VOLUME_NAME_BYTES], new_name[VOLUME_NAME_BYTES];
+	struct pending *p = &w->pending;
 	struct err err = { "" };
 	uint64_t since;
 
-	snprintf(w->pending.name, sizeof(w->pending.name), "vol%u", ++w->names);
-	since = begin(w, MANAGE_RENAME, sv, w->names);
-	if (end(w, volume_rename(w->vols, sv->name, w->pending.name, &err), since, &err))
-		strcpy(sv->name, w->pending.name);
+	sim_volume_name(sv, name);
+	snprintf(p->name, sizeof(p->name), "%s%u", sv->of ? "s" : "vol", ++w->names);
+	snprintf(new_name, sizeof(new_name), "%s%s%s", sv->of ? sv->of->name : "", sv->of ? "@" : "", p->name);
+	since = manage_begin(w, MANAGE_RENAME, sv, w->names);
+	if (manage_end(w, volume_rename(w->vols, name, new_name, &err), since, &err))
+		strcpy(sv->name, p->name);
 }
 
 /* Into a window, to the edge of one, or beyond all. */
@@ -274,15 +295,15 @@ static void resize_volume(struct world *w, struct sim_volume *sv)
 	if (shrinks && !quiesce(w, sv))
 		return;
 	w->pending.size_sectors = size;
-	since = begin(w, MANAGE_RESIZE, sv, size);
-	if (!end(w, volume_resize(w->vols, sv->name, ask * SECTOR_BYTES, &err), since, &err)) {
+	since = manage_begin(w, MANAGE_RESIZE, sv, size);
+	if (!manage_end(w, volume_resize(w->vols, sv->name, ask * SECTOR_BYTES, &err), since, &err)) {
 		if (shrinks && w->manage_stopped)
 			return; /* the tail may be gone or not: nobody looks at it in this life */
 	} else {
 		model_resize(&w->model, sv->model, size);
 	}
 	if (was_open)
-		start_client(w, sv);
+		manage_start_client(w, sv);
 }
 
 static void add_disk(struct world *w)
@@ -294,21 +315,21 @@ static void add_disk(struct world *w)
 
 	if (w->disks == w->config.disks_max)
 		return;
-	since = begin(w, MANAGE_ADD_DISK, NULL, w->disks);
+	since = manage_begin(w, MANAGE_ADD_DISK, NULL, w->disks);
 	disk = sim_disk_open(&w->disk[w->disks]);
 	rc = disk ? pool_add_disk(w->pool, disk, w->disk[w->disks].writes > 0, &err) : -ENOMEM;
 	if (rc < 0 && disk)
 		disk_close(disk);
-	if (end(w, rc, since, &err))
+	if (manage_end(w, rc, since, &err))
 		w->disks++;
 }
 
 static void checkpoint(struct world *w, struct sim_volume *sv)
 {
 	struct err err = { "" };
-	uint64_t since = begin(w, MANAGE_CHECKPOINT, sv, 0);
+	uint64_t since = manage_begin(w, MANAGE_CHECKPOINT, sv, 0);
 
-	if (!end(w, volume_checkpoint(w->vols, sv->name, &err), since, &err) && !sim_failed()) {
+	if (!manage_end(w, volume_checkpoint(w->vols, sv->name, &err), since, &err) && !sim_failed()) {
 		w->pending = (struct pending){ 0 }; /* changes nothing that can be seen */
 		w->manage_stopped = false;
 	}
@@ -329,7 +350,7 @@ static void look(struct world *w)
 		examine_directory(w);
 }
 
-static void expect_error(int rc, int wanted, const struct err *err, const char *what)
+void manage_expect(int rc, int wanted, const struct err *err, const char *what)
 {
 	if (rc != wanted || !err->msg[0])
 		sim_fail("%s: error %d instead of %d, message '%s'", what, -rc, -wanted, err->msg);
@@ -342,42 +363,49 @@ static void nonsense(struct world *w, struct sim_volume *sv)
 
 	switch (rng_below(&w->rng, 6)) {
 	case 0:
-		expect_error(volume_create(w->vols, &opts, &err), -EEXIST, &err, "a second volume of the same name");
+		manage_expect(volume_create(w->vols, &opts, &err), -EEXIST, &err, "a second volume of the same name");
 		break;
 	case 1:
-		expect_error(volume_delete(w->vols, "nobody", false, &err), -ENOENT, &err,
-			     "delete of a volume that does not exist");
+		manage_expect(volume_delete(w->vols, "nobody", false, &err), -ENOENT, &err,
+			      "delete of a volume that does not exist");
 		break;
 	case 2:
 		if (sv->handle)
-			expect_error(volume_delete(w->vols, sv->name, false, &err), -EBUSY, &err, "delete of an open volume");
+			manage_expect(volume_delete(w->vols, sv->name, false, &err), -EBUSY, &err,
+				      "delete of an open volume");
 		break;
 	case 3:
 		opts.name = "-x";
-		expect_error(volume_create(w->vols, &opts, &err), -EINVAL, &err, "a volume with a wrong name");
+		manage_expect(volume_create(w->vols, &opts, &err), -EINVAL, &err, "a volume with a wrong name");
 		break;
 	case 4:
-		expect_error(volume_resize(w->vols, sv->name, VOLUME_SIZE_MAX + 1, &err), -EINVAL, &err,
-			     "a volume too big");
+		manage_expect(volume_resize(w->vols, sv->name, VOLUME_SIZE_MAX + 1, &err), -EINVAL, &err,
+			      "a volume too big");
 		break;
-	default: expect_error(volume_rename(w->vols, sv->name, "a/b", &err), -EINVAL, &err, "rename to a wrong name");
+	default: manage_expect(volume_rename(w->vols, sv->name, "a/b", &err), -EINVAL, &err, "rename to a wrong name");
 	}
 }
 
-static void reopen(struct world *w, struct sim_volume *sv)
+void manage_reopen_volume(struct world *w, struct sim_volume *sv)
 {
 	struct err err = { "" };
 	int rc;
 
-	if (!close_volume(w, sv))
-		return;
 	rc = volume_open(w->vols, sv->name, &sv->handle, &err);
 	if (rc < 0) {
 		sv->handle = NULL;
 		if (!world_excuses(w, rc, env_tick()))
-			sim_fail("a volume just closed cannot be opened: %s", err.msg);
+			sim_fail("volume %s cannot be opened: %s", sv->name, err.msg);
+	} else if (!sv->known) {
+		(void)examine_image(w, sv);
 	}
-	start_client(w, sv);
+	manage_start_client(w, sv);
+}
+
+static void reopen(struct world *w, struct sim_volume *sv)
+{
+	if (manage_close_volume(w, sv))
+		manage_reopen_volume(w, sv);
 }
 
 /* Export and import. What comes back must be all there was. */
@@ -396,7 +424,7 @@ static void reimport(struct world *w)
 	w->manage_stopped = false;
 	world_set_faults(w, true);
 	for (uint32_t i = 0; i < w->volumes; i++)
-		start_client(w, w->volume[i]);
+		manage_start_client(w, w->volume[i]);
 }
 
 /* ---- choice ---- */
@@ -416,6 +444,31 @@ static void look_at_disks(struct world *w)
 		audit_poison(w);
 }
 
+static void fork_something(struct world *w)
+{
+	static const enum manage_op choice[] = {
+		MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_SNAPSHOT, MANAGE_CLONE,  MANAGE_CLONE,
+		MANAGE_ROLLBACK, MANAGE_VERIFY,   MANAGE_DELETE,   MANAGE_DELETE,   MANAGE_RENAME, MANAGE_NONSENSE,
+	};
+	enum manage_op op = choice[rng_below(&w->rng, sizeof(choice) / sizeof(choice[0]))];
+	struct sim_volume *snapshot = w->snapshots > 0 ? w->snapshot[rng_below(&w->rng, w->snapshots)] : NULL;
+
+	if (op == MANAGE_CLONE)
+		manage_clone(w);
+	else if (op == MANAGE_NONSENSE && !w->damaged)
+		manage_fork_nonsense(w, w->volume[rng_below(&w->rng, w->volumes)]);
+	else if (op == MANAGE_SNAPSHOT || !snapshot)
+		manage_snapshot(w);
+	else if (op == MANAGE_ROLLBACK)
+		manage_rollback(w, snapshot);
+	else if (op == MANAGE_VERIFY)
+		manage_verify(w, snapshot);
+	else if (op == MANAGE_RENAME)
+		rename_image(w, snapshot);
+	else
+		manage_delete(w, snapshot);
+}
+
 static void operate(struct world *w)
 {
 	static const enum manage_op choice[] = {
@@ -431,18 +484,24 @@ static void operate(struct world *w)
 			reimport(w);
 		return;
 	}
+	if (w->config.snapshots_max > 0 && rng_per_mille(&w->rng, w->config.fork_per_mille)) {
+		fork_something(w);
+		return;
+	}
+	if (!sv->known && op != MANAGE_DELETE)
+		op = MANAGE_REOPEN;
 	switch (op) {
 	case MANAGE_CREATE:
 		if (manage_create(w)) {
 			w->volume[w->volumes - 1]->left = 10;
-			start_client(w, w->volume[w->volumes - 1]);
+			manage_start_client(w, w->volume[w->volumes - 1]);
 		}
 		break;
 	case MANAGE_DELETE:
 		if (w->volumes > 1)
 			manage_delete(w, sv);
 		break;
-	case MANAGE_RENAME: rename_volume(w, sv); break;
+	case MANAGE_RENAME: rename_image(w, sv); break;
 	case MANAGE_RESIZE: resize_volume(w, sv); break;
 	case MANAGE_ADD_DISK: add_disk(w); break;
 	case MANAGE_CHECKPOINT: checkpoint(w, sv); break;
@@ -462,7 +521,7 @@ static void give_work(struct world *w)
 		(void)manage_create(w);
 	for (uint32_t i = 0; i < w->volumes; i++) {
 		w->volume[i]->left = requests / w->volumes + 1;
-		start_client(w, w->volume[i]);
+		manage_start_client(w, w->volume[i]);
 	}
 }
 
@@ -474,7 +533,8 @@ static bool work_left(const struct world *w, uint32_t turns)
 void manage_work(struct world *w)
 {
 	/* A few operations come in any case, even if the clients are quick. */
-	uint32_t turns = w->config.manage_ns > 0 ? (uint32_t)rng_below(&w->rng, 4) : 0;
+	uint32_t turns = w->config.manage_ns > 0 ? (uint32_t)rng_below(&w->rng, w->config.snapshots_max > 0 ? 10 : 4)
+						 : 0;
 
 	w->manage_stopped = false;
 	give_work(w);

@@ -37,7 +37,8 @@ static void id_list_remove(struct id_list *list, uint32_t id)
 
 void model_init(struct model *model, uint64_t (*tick)(void), bool keep_history)
 {
-	*model = (struct model){ .count = 1, .tick = tick, .keep_history = keep_history };
+	*model = (struct model){ .count = 1, .cap = 256, .tick = tick, .keep_history = keep_history };
+	model->requests = must(calloc(model->cap, sizeof(*model->requests)));
 }
 
 void model_release(struct model *model)
@@ -52,7 +53,7 @@ struct model_volume *model_volume_new(struct model *model, uint64_t size_sectors
 {
 	struct model_volume *vol = must(calloc(1, sizeof(*vol)));
 
-	vol->number = ++model->next_volume;
+	vol->number = vol->family = ++model->next_volume;
 	vol->size_sectors = size_sectors;
 	vol->windows = count;
 	for (uint32_t i = 0; i < count; i++) {
@@ -62,6 +63,14 @@ struct model_volume *model_volume_new(struct model *model, uint64_t size_sectors
 	}
 	vol->base = must(calloc(vol->slots, sizeof(uint32_t)));
 	vol->live = must(calloc(vol->slots, sizeof(uint32_t)));
+	return vol;
+}
+
+struct model_volume *model_volume_fork(struct model *model, const struct model_volume *origin)
+{
+	struct model_volume *vol = model_volume_new(model, origin->size_sectors, origin->window, origin->windows);
+
+	vol->family = origin->family;
 	return vol;
 }
 
@@ -165,7 +174,7 @@ uint32_t model_submit(struct model *model, struct model_volume *vol, enum model_
 	struct model_request *r;
 
 	if (id >= model->cap) {
-		model->cap = model->cap ? model->cap * 2 : 256;
+		model->cap *= 2;
 		model->requests = must(realloc(model->requests, model->cap * sizeof(*model->requests)));
 	}
 	r = &model->requests[id];
@@ -198,7 +207,7 @@ static void fold(struct model *model, struct model_volume *vol)
 {
 	uint32_t n = 0;
 
-	if (model->keep_history)
+	if (model->keep_history || vol->pinned)
 		return;
 	for (; n < vol->history.count; n++) {
 		const struct model_request *r = &model->requests[vol->history.id[n]];
@@ -226,10 +235,15 @@ void model_acknowledge(struct model *model, struct model_volume *vol, uint32_t i
 	}
 	if (r->op == MODEL_FLUSH || r->fua) {
 		r->certain = true;
-		if (vol->floor < r->submitted)
-			vol->floor = r->submitted;
-		fold(model, vol);
+		model_flushed(model, vol, r->submitted);
 	}
+}
+
+void model_flushed(struct model *model, struct model_volume *vol, uint64_t tick)
+{
+	if (vol->floor < tick)
+		vol->floor = tick;
+	fold(model, vol);
 }
 
 void model_fail(struct model *model, struct model_volume *vol, uint32_t id)
@@ -265,6 +279,22 @@ void model_resize(struct model *model, struct model_volume *vol, uint64_t size_s
 	/* Damage may cut the log in front of the trim, but not undo the new size: then the old content is back. */
 	if (shrinks)
 		fill_from(vol, slots, model->keep_history ? STAMP_UNREADABLE : STAMP_ZERO);
+}
+
+/* ---- forks ---- */
+
+void model_begin_with(struct model *model, struct model_volume *vol, uint64_t size_sectors, const uint32_t *content)
+{
+	uint32_t slots;
+
+	vol->size_sectors = size_sectors;
+	slots = model_slots_in_use(vol);
+	memcpy(vol->base, content, slots * sizeof(uint32_t));
+	memcpy(vol->live, vol->base, slots * sizeof(uint32_t));
+	fill_from(vol, slots, model->keep_history ? STAMP_UNREADABLE : STAMP_ZERO);
+	vol->history.count = vol->flying.count = 0;
+	vol->floor = model->tick();
+	vol->forked = true;
 }
 
 /* ---- reads ---- */

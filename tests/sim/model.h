@@ -17,6 +17,10 @@
  *  - writes in flight may have been applied in any order, after all those of the history.
  * Writes that failed may be in or out at the place where they failed.
  *
+ * A snapshot or clone of a volume in use is a cut through its history: what a crash at some instant of the call might leave, with
+ * all that was completed before the instant in, and nothing that was submitted after it. Once it is known which, an image is a
+ * volume of its own that begins with this content. Stamps name the family of an image, which is that of its origin.
+ *
  * Nothing here knows the engine. Reports are texts. */
 #ifndef TESTS_SIM_MODEL_H
 #define TESTS_SIM_MODEL_H
@@ -62,6 +66,9 @@ struct id_list {
 
 struct model_volume {
 	uint32_t number; /* unique in a run */
+	uint32_t family; /* number of the volume that it comes from, over any number of forks */
+	bool forked;     /* began as a copy: after lasting damage nobody knows with what */
+	bool pinned;     /* a cut is being made: base and history stay apart */
 	uint64_t size_sectors;
 	struct model_window window[MODEL_WINDOWS_MAX];
 	uint32_t windows, slots;
@@ -84,6 +91,10 @@ void model_release(struct model *model);
 /* Windows are given by sector and count, ascending and apart; slots are assigned here. */
 struct model_volume *model_volume_new(struct model *model, uint64_t size_sectors, const struct model_window *windows,
 				      uint32_t count);
+/* An image of the volume: zeroes until model_begin_with. */
+struct model_volume *model_volume_fork(struct model *model, const struct model_volume *origin);
+/* Its content from now on, and durably; nothing may be in flight. */
+void model_begin_with(struct model *model, struct model_volume *vol, uint64_t size_sectors, const uint32_t *content);
 void model_volume_free(struct model_volume *vol);
 /* Sector of a slot; the slot must exist. */
 uint64_t model_sector_of(const struct model_volume *vol, uint32_t slot);
@@ -104,6 +115,8 @@ uint32_t model_submit(struct model *model, struct model_volume *vol, enum model_
 /* WRITE, ZERO, FLUSH. */
 void model_acknowledge(struct model *model, struct model_volume *vol, uint32_t id);
 void model_fail(struct model *model, struct model_volume *vol, uint32_t id);
+/* All completed up to this tick is durable. */
+void model_flushed(struct model *model, struct model_volume *vol, uint64_t tick);
 /* READ: content as stamps. False: it cannot be right; why says so. */
 bool model_read_done(struct model *model, const struct model_volume *vol, uint32_t id, const uint32_t *content,
 		     char why[MODEL_TEXT_BYTES]);
@@ -132,7 +145,30 @@ void model_adopt(struct model *model, struct model_volume *vol, enum model_after
 		 const struct model_verdict *verdict);
 void model_verdict_release(struct model_verdict *verdict);
 
-/* For model_judge.c and model_adopt.c. */
+/* --- cuts (model_cut.c) ----------------------------------------------------------------------------------- */
+
+#define MODEL_CUT_MAX 4
+
+/* What the images made by one call may hold: all requests and the origins' histories, as they were when it ended. */
+struct model_cut {
+	struct model requests;
+	uint64_t began, ended; /* ticks; 0: not yet */
+	uint32_t count;
+	struct model_volume *origin[MODEL_CUT_MAX]; /* the volumes themselves before the end, then copies */
+};
+
+/* Before the call. The volumes are apart. */
+struct model_cut *model_cut_begin(struct model *model, struct model_volume *const *origins, uint32_t count);
+/* The call has returned, or will never return. */
+void model_cut_end(struct model *model, struct model_cut *cut);
+void model_cut_free(struct model_cut *cut);
+/* May the image of this origin hold this? damaged: of a lasting kind. */
+bool model_cut_judge(struct model_cut *cut, uint32_t which, bool damaged, const uint32_t *content,
+		     char why[MODEL_TEXT_BYTES]);
+/* Is there one instant at which all of them may have held this? */
+bool model_cut_is_one(struct model_cut *cut, const uint32_t *const *contents);
+
+/* For model_judge.c, model_adopt.c and model_cut.c. */
 void id_list_add(struct id_list *list, uint32_t id);
 /* What a slot shows when this request was the last one there. */
 static inline uint32_t request_value(const struct model_request *r, uint32_t id)

@@ -165,10 +165,16 @@ static bool explain_history(struct judge *j)
 	return true;
 }
 
+/* Nobody knows what was here before the history. */
+static bool is_unknown(const struct judge *j, uint32_t slot)
+{
+	return j->vol->base[slot] == STAMP_UNREADABLE || (j->after == AFTER_DAMAGE && j->vol->forked);
+}
+
 static bool explain_base(struct judge *j)
 {
 	for (uint32_t slot = 0; slot < j->slots; slot++) {
-		if (j->vol->base[slot] != STAMP_UNREADABLE && !fits(j, slot, j->vol->base[slot]))
+		if (!is_unknown(j, slot) && !fits(j, slot, j->vol->base[slot]))
 			return explain_why(j, slot, j->vol->base[slot],
 					   "durable content is gone, or a write is in part");
 	}
@@ -230,7 +236,7 @@ static uint32_t least_prefix_of(struct judge *j, uint32_t slot)
 	uint32_t id = j->content[slot];
 	const struct model_request *r;
 
-	if (id == STAMP_ZERO || id == STAMP_UNREADABLE || j->vol->base[slot] == STAMP_UNREADABLE)
+	if (id == STAMP_ZERO || id == STAMP_UNREADABLE || id == j->vol->base[slot] || is_unknown(j, slot))
 		return 0;
 	r = id < j->model->count ? &j->model->requests[id] : NULL;
 	if (!r || r->volume != j->vol->number || r->op != MODEL_WRITE || !request_covers(r, slot)) {

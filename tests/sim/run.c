@@ -34,8 +34,7 @@ static void world_release(struct world *w)
 			w->counts->faults += w->disk[i].faults[f];
 		sim_disk_release(&w->disk[i]);
 	}
-	if (w->pending.op == MANAGE_CREATE)
-		sim_volume_free(w->pending.volume);
+	world_forget_made(w);
 	while (w->volumes > 0)
 		world_remove(w, w->volume[0]);
 	model_release(&w->model);
@@ -54,10 +53,10 @@ static void forget_handles(struct sim_volume *sv)
 /* The engine is gone from one instant to the next. */
 static void drop_engine(struct world *w)
 {
-	for (uint32_t i = 0; i < w->volumes; i++)
-		forget_handles(w->volume[i]);
-	if (w->pending.op == MANAGE_CREATE)
-		forget_handles(w->pending.volume);
+	struct sim_volume *sv;
+
+	for (uint32_t i = 0; (sv = world_image(w, i)); i++)
+		forget_handles(sv);
 	w->pool = NULL;
 	w->vols = NULL;
 	env_drop_life();
@@ -113,6 +112,7 @@ static void crash_disks(struct world *w, struct crash_set *set)
 		w->damaged |= w->disk[i].faults[FAULT_LYING_FLUSH] > 0;
 	w->after = w->examined ? now : add_up(w->after, now);
 	w->examined = false;
+	world_end_cut(w);
 	drop_engine(w);
 	world_set_faults(w, false);
 	crash_take(set, kind, w->disk, w->config.disks_max);

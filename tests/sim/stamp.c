@@ -26,11 +26,11 @@ static void fill(uint64_t *words, uint64_t word0, uint64_t word1)
 		words[i] = start + i * STRIDE;
 }
 
-void stamp_fill(void *sector, uint32_t volume, uint64_t at, uint32_t request)
+void stamp_fill(void *sector, uint32_t family, uint64_t at, uint32_t request)
 {
 	uint64_t words[WORDS];
 
-	fill(words, MAGIC << 32 | request, (uint64_t)volume << 48 | at);
+	fill(words, MAGIC << 32 | request, (uint64_t)family << 48 | at);
 	memcpy(sector, words, STAMP_BYTES);
 }
 
@@ -52,14 +52,14 @@ static bool is_sequence(const uint64_t *words)
 	return bits == 0;
 }
 
-uint32_t stamp_read(const void *sector, uint32_t volume, uint64_t at)
+uint32_t stamp_read(const void *sector, uint32_t family, uint64_t at)
 {
 	uint64_t words[WORDS];
 
 	memcpy(words, sector, STAMP_BYTES);
 	if (words[0] == 0 && all_zero(words))
 		return STAMP_ZERO;
-	if (words[0] >> 32 != MAGIC || words[1] != ((uint64_t)volume << 48 | at) || !is_sequence(words))
+	if (words[0] >> 32 != MAGIC || words[1] != ((uint64_t)family << 48 | at) || !is_sequence(words))
 		return STAMP_WRONG;
 	return (uint32_t)words[0];
 }
@@ -72,7 +72,7 @@ char *stamp_to_text(const void *sector, char *text, uint32_t text_bytes)
 	if (all_zero(words))
 		snprintf(text, text_bytes, "zeroes");
 	else if (words[0] >> 32 == MAGIC)
-		snprintf(text, text_bytes, "%s of request %u for sector %llu of volume %u",
+		snprintf(text, text_bytes, "%s of request %u for sector %llu of family %u",
 			 is_sequence(words) ? "the stamp" : "a torn stamp", (uint32_t)words[0],
 			 (unsigned long long)(words[1] & 0xffffffffffffull), (uint32_t)(words[1] >> 48));
 	else

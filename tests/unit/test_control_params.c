@@ -6,9 +6,9 @@
 
 #include "tests/unit/unit.h"
 #include "tools/config.h"
-#include "tools/daemon.h"
 #include "tools/json_text.h"
 #include "tools/jsonrpc.h"
+#include "tools/names.h"
 
 /* --- JSON text -------------------------------------------------------------------------------------------- */
 
@@ -317,30 +317,49 @@ static void rpc_tells_errors_apart(void **unused)
 
 static void names_are_split(void **unused)
 {
-	struct volume_path path;
+	struct image_path path;
 	struct err err;
 
-	assert_int_equal(daemon_name_split("tank/web0", &path, &err), 0);
+	assert_int_equal(image_path_parse("tank/web0", IMAGE_VOLUME, &path, &err), 0);
 	assert_string_equal(path.pool, "tank");
-	assert_string_equal(path.volume, "web0");
+	assert_string_equal(path.image, "web0");
+	assert_int_equal(image_path_parse("tank/web0@mon", IMAGE_SNAPSHOT, &path, &err), 0);
+	assert_string_equal(path.pool, "tank");
+	assert_string_equal(path.image, "web0@mon");
+	assert_int_equal(image_path_parse("a/b", IMAGE_EITHER, &path, &err), 0);
+	assert_int_equal(image_path_parse("a/b@c", IMAGE_EITHER, &path, &err), 0);
+}
+
+static void names_of_another_kind_are_refused(void **unused)
+{
+	struct image_path path;
+	struct err err = { "" };
+
+	assert_int_equal(image_path_parse("tank/web0@mon", IMAGE_VOLUME, &path, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "not the name of a volume"));
+	assert_int_equal(image_path_parse("tank/web0", IMAGE_SNAPSHOT, &path, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "not the name of a snapshot"));
 }
 
 static void bad_names_are_refused(void **unused)
 {
 	static const char *const names[] = { "",     "tank", "/",    "tank/", "/web0", "tank/web0/", "a/b/c",
-					     "../b", "a/..", "-a/b", "a/-b",  "a b/c", "a/\xc3\xa4" };
-	struct volume_path path;
-	char long_name[POOL_NAME_MAX + 8];
+					     "../b", "a/..", "-a/b", "a/-b",  "a b/c", "a/\xc3\xa4",
+					     "a/b@", "a/@c", "a@b",  "a@b/c", "a/b@c@d", "a/b@-c", "a/b@c/d" };
+	struct image_path path;
+	char long_name[2 * POOL_NAME_MAX + 8];
 	struct err err;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (daemon_name_split(names[i], &path, &err) != -EINVAL)
+		if (image_path_parse(names[i], IMAGE_EITHER, &path, &err) != -EINVAL)
 			fail_msg("'%s' is taken", names[i]);
 	}
 	snprintf(long_name, sizeof(long_name), "a/%0*d", POOL_NAME_MAX + 1, 0);
-	assert_int_equal(daemon_name_split(long_name, &path, &err), -EINVAL);
-	snprintf(long_name, sizeof(long_name), "a/%0*d", POOL_NAME_MAX, 0);
-	assert_int_equal(daemon_name_split(long_name, &path, &err), 0);
+	assert_int_equal(image_path_parse(long_name, IMAGE_EITHER, &path, &err), -EINVAL);
+	snprintf(long_name, sizeof(long_name), "a/b@%0*d", POOL_NAME_MAX + 1, 0);
+	assert_int_equal(image_path_parse(long_name, IMAGE_EITHER, &path, &err), -EINVAL);
+	snprintf(long_name, sizeof(long_name), "a/%0*d@%0*d", POOL_NAME_MAX, 0, POOL_NAME_MAX, 0);
+	assert_int_equal(image_path_parse(long_name, IMAGE_EITHER, &path, &err), 0);
 }
 
 /* --- options ---------------------------------------------------------------------------------------------- */
@@ -460,6 +479,7 @@ int main(void)
 		cmocka_unit_test(rpc_carries_out_a_notification_in_silence),
 		cmocka_unit_test(rpc_tells_errors_apart),
 		cmocka_unit_test(names_are_split),
+		cmocka_unit_test(names_of_another_kind_are_refused),
 		cmocka_unit_test(bad_names_are_refused),
 		cmocka_unit_test(options_are_read),
 		cmocka_unit_test(bad_options_are_refused),

@@ -8,6 +8,7 @@
 /* The model belongs to another program and nothing else here needs it. */
 #include "tests/sim/model.c"
 #include "tests/sim/model_adopt.c"
+#include "tests/sim/model_cut.c"
 #include "tests/sim/model_judge.c"
 #include "tests/sim/stamp.c"
 
@@ -284,6 +285,102 @@ static void read_never_shows_a_write_to_another_place(void **state)
 	assert_false(read_shows(submit(MODEL_READ, 0, 1), elsewhere));
 }
 
+/* ---- cuts ---- */
+
+static bool cut_may_hold(struct model_cut *cut, uint32_t slot0, uint32_t slot1)
+{
+	char why[MODEL_TEXT_BYTES];
+
+	content[0] = slot0;
+	content[1] = slot1;
+	return model_cut_judge(cut, 0, false, content, why);
+}
+
+static void snapshot_has_what_was_completed_before_and_nothing_submitted_later(void **state)
+{
+	uint32_t before = acked(MODEL_WRITE, 0, 1), later;
+	struct model_cut *cut = model_cut_begin(&m, &vol, 1);
+
+	model_cut_end(&m, cut);
+	later = acked(MODEL_WRITE, 1, 1);
+	assert_true(cut_may_hold(cut, before, 0));
+	assert_false(cut_may_hold(cut, 0, 0));
+	assert_false(cut_may_hold(cut, before, later));
+	model_cut_free(cut);
+}
+
+static void snapshot_has_a_beginning_of_what_was_completed_meanwhile(void **state)
+{
+	struct model_cut *cut = model_cut_begin(&m, &vol, 1);
+	uint32_t first = acked(MODEL_WRITE, 0, 1), second = acked(MODEL_WRITE, 1, 1);
+
+	flush(); /* not of before the call */
+	model_cut_end(&m, cut);
+	assert_true(cut_may_hold(cut, 0, 0));
+	assert_true(cut_may_hold(cut, first, 0));
+	assert_true(cut_may_hold(cut, first, second));
+	assert_false(cut_may_hold(cut, 0, second));
+	model_cut_free(cut);
+}
+
+static void snapshot_has_a_write_in_flight_as_a_whole_whatever_becomes_of_it(void **state)
+{
+	uint32_t flying = submit(MODEL_WRITE, 0, 2);
+	struct model_cut *cut = model_cut_begin(&m, &vol, 1);
+
+	model_cut_end(&m, cut);
+	model_fail(&m, vol, flying);
+	assert_true(cut_may_hold(cut, 0, 0));
+	assert_true(cut_may_hold(cut, flying, flying));
+	assert_false(cut_may_hold(cut, flying, 0));
+	model_cut_free(cut);
+}
+
+static uint32_t acked_on(struct model_volume *volume)
+{
+	uint32_t id = model_submit(&m, volume, MODEL_WRITE, 0, 1, false);
+
+	model_acknowledge(&m, volume, id);
+	return id;
+}
+
+static void snapshots_made_at_once_have_an_instant_in_common(void **state)
+{
+	struct model_volume *volumes[] = { vol, model_volume_fork(&m, vol) };
+	uint32_t empty[SLOTS] = { 0 }, one[SLOTS] = { 0 }, two[SLOTS] = { 0 };
+	struct model_cut *cut = model_cut_begin(&m, volumes, 2);
+
+	one[0] = acked_on(volumes[0]);
+	two[0] = acked_on(volumes[1]);
+	model_cut_end(&m, cut);
+	assert_true(model_cut_is_one(cut, (const uint32_t *const[]){ empty, empty }));
+	assert_true(model_cut_is_one(cut, (const uint32_t *const[]){ one, empty }));
+	assert_true(model_cut_is_one(cut, (const uint32_t *const[]){ one, two }));
+	assert_false(model_cut_is_one(cut, (const uint32_t *const[]){ empty, two }));
+	model_cut_free(cut);
+	model_volume_free(volumes[1]);
+}
+
+static void clone_begins_with_its_content_and_never_loses_it(void **state)
+{
+	uint32_t inherited = acked(MODEL_WRITE, 0, 1), own;
+	struct model_volume *clone = model_volume_fork(&m, vol), *origin = vol;
+
+	content[0] = inherited;
+	model_begin_with(&m, clone, SLOTS, content);
+	vol = clone;
+	assert_true(right_after(AFTER_POWER));
+	found(0, 1, 0);
+	assert_false(right_after(AFTER_POWER));
+	own = acked(MODEL_WRITE, 0, 1);
+	found(0, 1, inherited);
+	assert_false(right_after(AFTER_KILL));
+	found(0, 1, own);
+	assert_true(right_after(AFTER_KILL));
+	vol = origin;
+	model_volume_free(clone);
+}
+
 /* ---- stamps ---- */
 
 static void stamp_is_known_only_at_its_place_and_whole(void **state)
@@ -324,6 +421,11 @@ int main(void)
 		model_test(read_shows_the_last_completed_write),
 		model_test(read_may_show_what_was_in_flight_meanwhile),
 		model_test(read_never_shows_a_write_to_another_place),
+		model_test(snapshot_has_what_was_completed_before_and_nothing_submitted_later),
+		model_test(snapshot_has_a_beginning_of_what_was_completed_meanwhile),
+		model_test(snapshot_has_a_write_in_flight_as_a_whole_whatever_becomes_of_it),
+		model_test(snapshots_made_at_once_have_an_instant_in_common),
+		model_test(clone_begins_with_its_content_and_never_loses_it),
 		cmocka_unit_test(stamp_is_known_only_at_its_place_and_whole),
 	};
 

@@ -347,10 +347,23 @@ static void images_in_any_order(void **state)
 
 static uint64_t unique(struct rig *rig, const struct image *image)
 {
-	uint64_t blocks = 0;
+	struct volume_space space;
 
-	assert_int_equal(volume_unique_blocks(rig->vols, image->name, &blocks, &rig->err), 0);
-	return blocks;
+	assert_int_equal(volume_get_space(rig->vols, image->name, &space, &rig->err), 0);
+	assert_int_equal(space.referenced_blocks, 1000);
+	return space.unique_blocks;
+}
+
+static void check_counts(struct rig *rig, const struct image *vol, uint32_t volumes, uint32_t snapshots)
+{
+	uint64_t volume_count, snapshot_count;
+	struct volume_info info;
+
+	volumes_count(rig->vols, &volume_count, &snapshot_count);
+	assert_int_equal(volume_count, volumes);
+	assert_int_equal(snapshot_count, snapshots);
+	assert_int_equal(volume_get_info(rig->vols, vol->name, &info, &rig->err), 0);
+	assert_int_equal(info.snapshots, snapshots);
 }
 
 static void tell_space(void *arg)
@@ -362,10 +375,12 @@ static void tell_space(void *arg)
 	vol = create(rig);
 	assert_int_equal(change(rig, vol, VIO_WRITE, 0, 1000), 0);
 	assert_int_equal(unique(rig, vol), 1000);
+	check_counts(rig, vol, 1, 0);
 	snap = snapshot(rig, vol);
 	assert_int_equal(unique(rig, vol), 0);
 	assert_int_equal(unique(rig, snap), 0);
 	copy = clone_of(rig, snap);
+	check_counts(rig, vol, 2, 1);
 	assert_int_equal(change(rig, vol, VIO_WRITE, 0, 10), 0);
 	assert_int_equal(changed_blocks(rig, vol, snap), 10);
 	assert_int_equal(unique(rig, vol), 10);

@@ -202,6 +202,9 @@ static void refuses(const char *text, int code)
 }
 
 #define POOL_A "{\"name\": \"a\", \"uuid\": \"" UUID "\", \"disks\": [\"/x\"]}"
+#define SNAPSHOT_EXPORT(name, read_only)                                                                          \
+	"{\"pool_uuid\": \"" UUID "\", \"volume_id\": 1, \"volume\": \"" name "\", \"kind\": \"k\", \"address\": \"/y\", " \
+	"\"queues\": 1, \"read_only\": " read_only "}"
 #define EXPORT(uuid)                                                                                                \
 	"{\"pool_uuid\": \"" uuid "\", \"volume_id\": 1, \"volume\": \"v\", \"kind\": \"k\", \"address\": \"/y\", " \
 	"\"queues\": 1, \"read_only\": false}"
@@ -247,6 +250,21 @@ static void refuses_an_export_of_no_pool(void **unused)
 		-EINVAL);
 }
 
+static void takes_an_export_of_a_snapshot_that_is_read_only(void **unused)
+{
+	static const char text[] = "{\"version\": 1, \"pools\": [" POOL_A "], \"exports\": [" SNAPSHOT_EXPORT("v@s", "true") "]}";
+	struct state state = { .dir_fd = -1, .lock_fd = -1 };
+	struct err err;
+
+	list_init(&state.pools);
+	list_init(&state.exports);
+	assert_int_equal(state_from_text(&state, text, strlen(text), &err), 0);
+	state_close(&state);
+	refuses("{\"version\": 1, \"pools\": [" POOL_A "], \"exports\": [" SNAPSHOT_EXPORT("v@s", "false") "]}", -EINVAL);
+	refuses("{\"version\": 1, \"pools\": [" POOL_A "], \"exports\": [" SNAPSHOT_EXPORT("v@", "true") "]}", -EINVAL);
+	refuses("{\"version\": 1, \"pools\": [" POOL_A "], \"exports\": [" SNAPSHOT_EXPORT("v@s@t", "true") "]}", -EINVAL);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void)
@@ -263,6 +281,7 @@ int main(void)
 		cmocka_unit_test(refuses_a_newer_version),
 		cmocka_unit_test(refuses_a_bad_pool),
 		cmocka_unit_test(refuses_an_export_of_no_pool),
+		cmocka_unit_test(takes_an_export_of_a_snapshot_that_is_read_only),
 	};
 
 	return run_unit_tests(tests);

@@ -168,6 +168,16 @@ static void change_fiber(void *arg)
 	change->done = true;
 }
 
+/* What a volume holds is told, or not; nobody waits. */
+static void measure(struct rig *rig, const char *name)
+{
+	struct volume_space space;
+	struct err err = { "" };
+	int rc = volume_get_space(rig->vols, name, &space, &err);
+
+	assert_true(rc == 0 || rc == -EAGAIN);
+}
+
 static int count_volume(void *arg, const struct volume_info *info)
 {
 	++*(int *)arg;
@@ -184,9 +194,9 @@ static void look(struct rig *rig)
 
 	assert_int_equal(volume_for_each(rig->vols, count_volume, &count), 0);
 	assert_int_equal(count, 2);
-	volume_settle(rig->vols, "a");
+	measure(rig, "a");
 	assert_int_equal(volume_get_info(rig->vols, "a", &info, &err), 0);
-	volume_settle(rig->vols, "b");
+	measure(rig, "b");
 	assert_int_equal(volume_get_info(rig->vols, "b", &info, &err), 0);
 	assert_true(loop_now_ns(&rig->u.loop) - began_ns < AT_ONCE_NS);
 }
