@@ -186,10 +186,10 @@ static void discard_all(struct world *w, struct sim_volume *sv)
 	(void)manage_close_volume(w, sv);
 }
 
-/* Nothing is left to come back. False: failed. */
+/* Nothing is left to come back. False: failed, or a fault excuses that it cannot. */
 static bool wait_for_reclaim(struct world *w, const struct sim_volume *sv)
 {
-	uint64_t images = 1, blocks = 0;
+	uint64_t images = 1, blocks = 0, since = env_tick();
 	struct err err = { "" };
 
 	for (uint32_t turn = 0; turn < RECLAIM_TURNS && images > 0; turn++) {
@@ -197,6 +197,8 @@ static bool wait_for_reclaim(struct world *w, const struct sim_volume *sv)
 
 		if (rc == 0)
 			rc = volumes_get_reclaim(w->vols, &images, &blocks);
+		if (rc < 0 && world_excuses(w, rc, since))
+			return false;
 		if (rc < 0)
 			sim_fail("space cannot be reclaimed: error %d, %s", -rc, err.msg);
 		fiber_sleep_ns(RECLAIM_WAIT_NS);
@@ -219,7 +221,7 @@ bool manage_space_comes_back(struct world *w)
 		return false;
 	discard_all(w, kept);
 	if (sim_failed() || !wait_for_reclaim(w, kept) || !audit_pool(w))
-		return false;
+		return !sim_failed();
 	pool_get_info(w->pool, &info);
 	if (info.zones_free + EMPTY_ZONES * columns < info.zones)
 		sim_fail("one volume is left, with nothing in it, but only %llu of %llu zones are free",

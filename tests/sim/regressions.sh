@@ -37,4 +37,5 @@ seed 3462 "a clone not yet in a checkpoint is replayed although its origin was r
 seed 4230 "two rollbacks and a clone between two checkpoints fit together"
 seed 2903 "a map node of an image that goes is read as often as others before the lineage fails"
 seed 10517 "a write of partial blocks that waits for space is told as parked"
+seed 1689 "flushes that fail on two disks excuse that space does not come back"
 echo "1..$count"
