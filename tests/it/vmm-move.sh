@@ -38,7 +38,7 @@ moves() {
         sleep "0.$((RANDOM % 2))$((RANDOM % 10))"
         one_move "$vm" "$vm-$i" "$vm-$((i + 1))" "$address" "$@"
     done
-    vm_passes "$vm-$rounds" 120
+    vm_passes "$vm-$rounds" $((120 + 2 * rounds))
     sort -n "$tmp/$vm.pauses" | awk -v vm="$vm" '{ v[NR] = $1 } END {
         print vm ": " NR " moves; the guest stood still for " v[int((NR + 1) / 2)] " ms (median), " v[NR] " ms at most" }' |
         tee "$tmp/$vm.median" | comment
