@@ -290,7 +290,7 @@ demo: ## install what is missing, build, show a guest on a volume surviving kill
 
 DEPS_BUILD := gcc make pkg-config libc6-dev liburing-dev libisal-dev libboost-context-dev libjansson-dev \
 	libgnutls28-dev libnbd-dev libiscsi-dev libcmocka-dev
-DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox nbdkit tgt libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
+DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox lz4 nbdkit tgt libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
 	qemu-system-x86 qemu-utils busybox-static cpio \
 	e2fsprogs xfsprogs python3 man-db
 

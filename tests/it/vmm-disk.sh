@@ -69,9 +69,11 @@ many_pauses() {
     vm_start pauses "ios=100000 depth=16 pages=500" --mem 64M --disk "$tmp/pauses.vhost"
     vm_wait pauses '^first' 10
     for ((i = 0; i < 30; i++)); do
-        vm_call pauses stop >/dev/null
-        vm_call pauses cont >/dev/null
+        # The guest may be done before.
+        vm_call pauses stop >/dev/null || break
+        vm_call pauses cont >/dev/null || break
     done
+    ((i > 2))
     vm_passes pauses 60
 }
 
