@@ -46,6 +46,7 @@ void manage_snapshot(struct world *w)
 	const char *names[MODEL_CUT_MAX];
 	struct pending *p = &w->pending;
 	struct err err = { "" };
+	bool verify = rng_per_mille(&w->rng, 500);
 	uint32_t count;
 	uint64_t since;
 
@@ -65,8 +66,8 @@ void manage_snapshot(struct world *w)
 	if (!manage_end(w, volume_snapshot(w->vols, names, count, &err), since, &err))
 		return;
 	world_add_made(w);
-	if (rng_per_mille(&w->rng, 500))
-		manage_verify(w, w->snapshot[w->snapshots - 1]);
+	for (uint32_t i = w->snapshots - count; i < w->snapshots && verify; i++)
+		manage_verify(w, w->snapshot[i]);
 }
 
 void manage_verify(struct world *w, struct sim_volume *snapshot)
