@@ -14,6 +14,7 @@ enum size_profile { SIZES_SMALL, SIZES_MIXED, SIZES_LARGE, SIZES_BLOCKS, SIZE_PR
 struct sim_config {
 	uint64_t seed;
 	uint32_t loops;
+	uint64_t stall_ns_max; /* of a loop's thread; 0: they run whenever they have work */
 
 	uint32_t disks;     /* at first */
 	uint32_t disks_max; /* with those that may be added */

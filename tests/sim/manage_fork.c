@@ -28,7 +28,8 @@ static bool is_chosen(const struct world *w, const struct sim_volume *sv)
 static void choose_origins(struct world *w)
 {
 	struct pending *p = &w->pending;
-	uint32_t wanted = rng_per_mille(&w->rng, 500) ? 1 : (uint32_t)rng_range(&w->rng, 1, MODEL_CUT_MAX);
+	bool one = rng_per_mille(&w->rng, w->config.linked ? 200 : 500);
+	uint32_t wanted = one ? 1 : (uint32_t)rng_range(&w->rng, 2, MODEL_CUT_MAX);
 
 	for (uint32_t i = 0; i < wanted && w->snapshots + p->made_count < w->config.snapshots_max; i++) {
 		struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
