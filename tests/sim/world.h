@@ -71,13 +71,13 @@ struct pending {
 };
 
 /* X(name): of a run over many seeds. */
-#define SIM_COUNTS(X)                                                                                     \
-	X(seeds)                                                                                          \
-	X(failures)                                                                                       \
-	X(twice)                                                                                          \
-	X(crashes)                                                                                        \
-	X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) \
-		X(memory_failures)
+#define SIM_COUNTS(X) \
+	X(seeds)      \
+	X(failures)   \
+	X(twice)      \
+	X(crashes)    \
+	X(states)     \
+	X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) X(memory_failures)
 
 struct counts {
 #define X(name) uint64_t name;
