@@ -230,12 +230,15 @@ bool manage_space_comes_back(struct world *w)
 
 /* ---- nonsense ---- */
 
-static void snapshot_nonsense(struct world *w, const struct sim_volume *snapshot)
+static void snapshot_nonsense(struct world *w, const struct sim_volume *sv)
 {
+	const struct sim_volume *snapshot = w->snapshot[0];
 	char name[VOLUME_NAME_BYTES];
 	const char *names[] = { name };
 	struct err err = { "" };
 
+	for (uint32_t i = 1; snapshot->of != sv; i++)
+		snapshot = w->snapshot[i];
 	sim_volume_name(snapshot, name);
 	switch (rng_below(&w->rng, 3)) {
 	case 0:
@@ -243,18 +246,19 @@ static void snapshot_nonsense(struct world *w, const struct sim_volume *snapshot
 			      "a second snapshot of the same name");
 		break;
 	case 1: manage_expect(volume_resize(w->vols, name, 4096, &err), -EROFS, &err, "resize of a snapshot"); break;
-	default:
-		if (snapshot->of->handle)
-			manage_expect(volume_rollback(w->vols, name, &err), -EBUSY, &err, "rollback of an open volume");
+	default: manage_expect(volume_rollback(w->vols, name, &err), -EBUSY, &err, "rollback of an open volume");
 	}
 }
 
-void manage_fork_nonsense(struct world *w, struct sim_volume *sv)
+void manage_fork_nonsense(struct world *w)
 {
+	const struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
 	char name[VOLUME_NAME_BYTES];
 	const char *twice[] = { name, name };
 	struct err err = { "" };
 
+	if (!sv->handle) /* perhaps its deletion has failed */
+		return;
 	snprintf(name, sizeof(name), "%s@twice", sv->name);
 	switch (rng_below(&w->rng, 4)) {
 	case 0:
@@ -265,7 +269,7 @@ void manage_fork_nonsense(struct world *w, struct sim_volume *sv)
 		break;
 	case 2: manage_expect(volume_clone(w->vols, name, "x", &err), -ENOENT, &err, "a clone of nothing"); break;
 	default:
-		if (w->snapshots > 0)
-			snapshot_nonsense(w, w->snapshot[rng_below(&w->rng, w->snapshots)]);
+		if (world_has_snapshots(w, sv))
+			snapshot_nonsense(w, sv);
 	}
 }

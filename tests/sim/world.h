@@ -190,7 +190,7 @@ void manage_rollback(struct world *w, struct sim_volume *snapshot);
 /* The snapshot holds what it held. */
 void manage_verify(struct world *w, struct sim_volume *snapshot);
 /* What they must refuse. */
-void manage_fork_nonsense(struct world *w, struct sim_volume *sv);
+void manage_fork_nonsense(struct world *w);
 /* With one volume left, and nothing in it, the space is back. */
 bool manage_space_comes_back(struct world *w);
 
