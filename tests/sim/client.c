@@ -12,6 +12,7 @@
 #define RELIEF_SLOTS 4096u
 
 static void pump(struct client *c);
+static void kick_soon(struct client *c);
 
 /* ---- memory ---- */
 
@@ -62,6 +63,18 @@ static void take_buffer(struct client *c, struct slot *s)
 }
 
 /* ---- answers ---- */
+
+/* A request to another volume depends on what this one has just completed. */
+static void let_follow(struct client *c)
+{
+	struct world *w = c->world;
+	struct client *other = w->volume[rng_below(&w->rng, w->volumes)]->client;
+
+	if (!other || other == c)
+		return;
+	other->following++;
+	kick_soon(other);
+}
 
 static void check_read(struct client *c, struct slot *s)
 {
@@ -134,6 +147,8 @@ static void done(struct vio *vio, int res)
 	c->answered++;
 	c->world->counts->ios++;
 	c->world->counts->bytes += vio->iov_count > 0 ? vio->len_bytes : 0;
+	if (c->world->config.linked && vio->op != VIO_READ)
+		let_follow(c);
 	pump(c);
 }
 
@@ -291,6 +306,12 @@ static bool may_send(const struct client *c)
 	return c->left > 0 && !c->stopping && c->flying < c->depth && !sim_failed();
 }
 
+/* Beyond its depth; but one slot is kept for relief. */
+static bool may_follow(struct client *c)
+{
+	return c->left > 0 && !c->stopping && free_slot(c, SIM_DEPTH_MAX - 1) && !sim_failed();
+}
+
 static void think_over(struct timer *timer)
 {
 	struct client *c = container_of(timer, struct client, think);
@@ -322,6 +343,11 @@ static void kick(struct task *task)
 	struct client *c = container_of(task, struct client, kick);
 
 	c->kicked = false;
+	for (; c->following > 0 && may_follow(c); c->following--) {
+		c->left--;
+		send_random(c, free_slot(c, SIM_DEPTH_MAX - 1));
+	}
+	c->following = 0;
 	pump(c);
 }
 

@@ -25,6 +25,7 @@ struct client {
 	bool kicked;
 	struct timer think;
 	uint32_t depth, flying, left; /* left: requests still to make */
+	uint32_t following;           /* of them to be made now, as another client's has been answered */
 	bool stopping;
 	uint64_t answered;  /* requests ever */
 	uint32_t hot;       /* slot around which much happens */

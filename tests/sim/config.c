@@ -81,6 +81,10 @@ static void draw_forks(struct sim_config *c)
 	c->snapshots_max = (uint32_t)rng_log_range(&rng, 1, c->fills ? 2 : SIM_SNAPSHOTS_MAX);
 	c->volumes_max = (uint32_t)rng_range(&rng, c->volumes + 1, c->fills ? c->volumes + 1 : SIM_VOLUMES_MAX);
 	c->fork_per_mille = (uint32_t)rng_range(&rng, 200, 900);
+	c->linked = c->volumes > 1 && chance(&rng, 700);
+	if (c->linked)
+		c->think_ns = 0;
+	c->stall_ns_max = c->loops > 1 && chance(&rng, c->linked ? 800 : 300) ? rng_log_range(&rng, 10000, 2 * MS) : 0;
 	if (c->manage_ns == 0)
 		c->manage_ns = rng_log_range(&rng, 20000, 20 * MS);
 }
@@ -248,8 +252,9 @@ void config_print(const struct sim_config *c)
 	       c->fua_per_mille, c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : "",
 	       c->fail_memory ? ", allocations fail" : "", c->any_fault ? ", disks fail" : "",
 	       c->fail_recovery && c->any_fault ? " in recovery too" : "");
-	printf("  up to %u volumes and %u snapshots, %u per mille of operations are about them\n", c->volumes_max,
-	       c->snapshots_max, c->fork_per_mille);
+	printf("  up to %u volumes and %u snapshots, %u per mille of operations are about them%s\n", c->volumes_max,
+	       c->snapshots_max, c->fork_per_mille, c->linked ? "; volumes follow each other" : "");
+	printf("  loops stall for up to %llu ns\n", (unsigned long long)c->stall_ns_max);
 	for (uint32_t i = 0; i < c->disks_max; i++) {
 		printf("  disk %u: %llu KiB, blocks of %u, latency %llu ns", i,
 		       (unsigned long long)c->disk[i].size_bytes >> 10, c->disk[i].block_bytes,

@@ -15,6 +15,7 @@ enum size_profile { SIZES_SMALL, SIZES_MIXED, SIZES_LARGE, SIZES_BLOCKS, SIZE_PR
 struct sim_config {
 	uint64_t seed;
 	uint32_t loops;
+	uint64_t stall_ns_max; /* of a loop's thread; 0: they run whenever they have work */
 
 	uint32_t disks;     /* at first */
 	uint32_t disks_max; /* with those that may be added */
@@ -27,6 +28,7 @@ struct sim_config {
 	uint32_t volumes;        /* at first */
 	uint32_t volumes_max;    /* with those that are made later */
 	uint32_t snapshots_max;  /* at a time; 0: no forks at all */
+	bool linked;             /* what one volume has completed, others go on from at once */
 	uint32_t fork_per_mille; /* of management operations are about snapshots and clones */
 	uint64_t window_sectors; /* of a volume, in all its windows; what is written to */
 	bool huge;               /* volumes of many TiB with windows far apart */

@@ -489,7 +489,7 @@ static void fork_something(struct world *w)
 	if (op == MANAGE_CLONE)
 		manage_clone(w);
 	else if (op == MANAGE_NONSENSE && !w->damaged)
-		manage_fork_nonsense(w, w->volume[rng_below(&w->rng, w->volumes)]);
+		manage_fork_nonsense(w);
 	else if (op == MANAGE_SNAPSHOT || !snapshot)
 		manage_snapshot(w);
 	else if (op == MANAGE_ROLLBACK)

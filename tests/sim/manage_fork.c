@@ -28,7 +28,8 @@ static bool is_chosen(const struct world *w, const struct sim_volume *sv)
 static void choose_origins(struct world *w)
 {
 	struct pending *p = &w->pending;
-	uint32_t wanted = rng_per_mille(&w->rng, 500) ? 1 : (uint32_t)rng_range(&w->rng, 1, MODEL_CUT_MAX);
+	bool one = rng_per_mille(&w->rng, w->config.linked ? 200 : 500);
+	uint32_t wanted = one ? 1 : (uint32_t)rng_range(&w->rng, 2, MODEL_CUT_MAX);
 
 	for (uint32_t i = 0; i < wanted && w->snapshots + p->made_count < w->config.snapshots_max; i++) {
 		struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
@@ -46,6 +47,7 @@ void manage_snapshot(struct world *w)
 	const char *names[MODEL_CUT_MAX];
 	struct pending *p = &w->pending;
 	struct err err = { "" };
+	bool verify = rng_per_mille(&w->rng, 500);
 	uint32_t count;
 	uint64_t since;
 
@@ -65,8 +67,8 @@ void manage_snapshot(struct world *w)
 	if (!manage_end(w, volume_snapshot(w->vols, names, count, &err), since, &err))
 		return;
 	world_add_made(w);
-	if (rng_per_mille(&w->rng, 500))
-		manage_verify(w, w->snapshot[w->snapshots - 1]);
+	for (uint32_t i = w->snapshots - count; i < w->snapshots && verify; i++)
+		manage_verify(w, w->snapshot[i]);
 }
 
 void manage_verify(struct world *w, struct sim_volume *snapshot)
@@ -179,8 +181,14 @@ static bool delete_all_but(struct world *w, struct sim_volume *kept)
 	return true;
 }
 
+/* Also what a shrink that failed half-way has left beyond the end: the same size again finishes it. */
 static void discard_all(struct world *w, struct sim_volume *sv)
 {
+	struct err err = { "" };
+	int rc = volume_resize(w->vols, sv->name, sv->model->size_sectors * SECTOR_BYTES, &err);
+
+	if (rc < 0)
+		sim_fail("a shrink cannot be finished: error %d, %s", -rc, err.msg);
 	manage_start_client(w, sv);
 	client_discard_all(sv->client);
 	(void)manage_close_volume(w, sv);
@@ -231,12 +239,15 @@ bool manage_space_comes_back(struct world *w)
 
 /* ---- nonsense ---- */
 
-static void snapshot_nonsense(struct world *w, const struct sim_volume *snapshot)
+static void snapshot_nonsense(struct world *w, const struct sim_volume *sv)
 {
+	const struct sim_volume *snapshot = w->snapshot[0];
 	char name[VOLUME_NAME_BYTES];
 	const char *names[] = { name };
 	struct err err = { "" };
 
+	for (uint32_t i = 1; snapshot->of != sv; i++)
+		snapshot = w->snapshot[i];
 	sim_volume_name(snapshot, name);
 	switch (rng_below(&w->rng, 3)) {
 	case 0:
@@ -244,18 +255,19 @@ static void snapshot_nonsense(struct world *w, const struct sim_volume *snapshot
 			      "a second snapshot of the same name");
 		break;
 	case 1: manage_expect(volume_resize(w->vols, name, 4096, &err), -EROFS, &err, "resize of a snapshot"); break;
-	default:
-		if (snapshot->of->handle)
-			manage_expect(volume_rollback(w->vols, name, &err), -EBUSY, &err, "rollback of an open volume");
+	default: manage_expect(volume_rollback(w->vols, name, &err), -EBUSY, &err, "rollback of an open volume");
 	}
 }
 
-void manage_fork_nonsense(struct world *w, struct sim_volume *sv)
+void manage_fork_nonsense(struct world *w)
 {
+	const struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
 	char name[VOLUME_NAME_BYTES];
 	const char *twice[] = { name, name };
 	struct err err = { "" };
 
+	if (!sv->handle) /* perhaps its deletion has failed */
+		return;
 	snprintf(name, sizeof(name), "%s@twice", sv->name);
 	switch (rng_below(&w->rng, 4)) {
 	case 0:
@@ -266,7 +278,7 @@ void manage_fork_nonsense(struct world *w, struct sim_volume *sv)
 		break;
 	case 2: manage_expect(volume_clone(w->vols, name, "x", &err), -ENOENT, &err, "a clone of nothing"); break;
 	default:
-		if (w->snapshots > 0)
-			snapshot_nonsense(w, w->snapshot[rng_below(&w->rng, w->snapshots)]);
+		if (world_has_snapshots(w, sv))
+			snapshot_nonsense(w, sv);
 	}
 }

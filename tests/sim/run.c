@@ -76,7 +76,7 @@ static enum env_end run_life(struct world *w, uint64_t crash_after)
 {
 	enum env_end end;
 
-	env_begin_life(w->config.loops);
+	env_begin_life(w->config.loops, w->config.stall_ns_max);
 	env_crash_after(crash_after);
 	w->life_done = w->life_worked = false;
 	w->counts->recoveries++;

@@ -4,6 +4,7 @@
 #include "tests/sim/sim_env.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/sim/trace.h"
 
@@ -11,6 +12,7 @@
 #define NS_PER_LIFE_MAX (30ull * 3600 * 1000000000)
 #define TURN_NS_MIN 200
 #define TURN_NS_MAX 3000
+#define STALLS_PER_MILLE 60
 #define WALL_S_START 1700000000ull
 
 static struct {
@@ -22,6 +24,7 @@ static struct {
 	uint32_t events, event_cap;
 	uint64_t life_start_ns, steps, disk_events, crash_in;
 	bool crash;
+	uint64_t stall_ns_max, stalled_until_ns[SIM_LOOPS_MAX];
 } env;
 
 /* ---- what the engine sees ---- */
@@ -66,9 +69,11 @@ void env_reset(uint64_t seed)
 	env.loop_count = 0;
 }
 
-void env_begin_life(uint32_t loop_count)
+void env_begin_life(uint32_t loop_count, uint64_t stall_ns_max)
 {
 	env.loop_count = loop_count;
+	env.stall_ns_max = stall_ns_max;
+	memset(env.stalled_until_ns, 0, sizeof(env.stalled_until_ns));
 	env.life_start_ns = env.now_ns;
 	env.steps = env.disk_events = env.crash_in = 0;
 	env.crash = false;
@@ -187,9 +192,22 @@ uint64_t env_disk_events(void)
 
 /* ---- running ---- */
 
-static bool has_work(const struct loop *loop)
+/* When the loop has something to do and runs, UINT64_MAX: not before an event. */
+static uint64_t next_turn_ns(uint32_t i)
 {
-	return loop_has_ready(loop) || loop_next_timer_ns(loop) <= env.now_ns;
+	const struct loop *loop = &env.loops[i];
+	uint64_t next_ns = loop_has_ready(loop) ? env.now_ns : loop_next_timer_ns(loop);
+
+	return next_ns > env.stalled_until_ns[i] ? next_ns : env.stalled_until_ns[i];
+}
+
+/* Its thread does not get to run for a while. */
+static bool stalls(uint32_t i)
+{
+	if (env.stall_ns_max == 0 || !rng_per_mille(&env.schedule, STALLS_PER_MILLE))
+		return false;
+	env.stalled_until_ns[i] = env.now_ns + rng_range(&env.schedule, env.stall_ns_max / 8, env.stall_ns_max);
+	return true;
 }
 
 static bool turn_some_loop(void)
@@ -198,12 +216,14 @@ static bool turn_some_loop(void)
 	struct loop *previous;
 
 	for (uint32_t i = 0; i < env.loop_count; i++) {
-		if (has_work(&env.loops[i]))
+		if (next_turn_ns(i) <= env.now_ns)
 			with_work[n++] = i;
 	}
 	if (n == 0)
 		return false;
 	chosen = with_work[n > 1 ? rng_below(&env.schedule, n) : 0];
+	if (stalls(chosen))
+		return true;
 	previous = loop_enter(&env.loops[chosen]);
 	trace_hash(chosen);
 	loop_turn(&env.loops[chosen]);
@@ -229,10 +249,8 @@ static bool skip_time(void)
 	uint64_t next_ns = env.events > 0 ? env.heap[0]->due_ns : UINT64_MAX;
 
 	for (uint32_t i = 0; i < env.loop_count; i++) {
-		uint64_t timer_ns = loop_next_timer_ns(&env.loops[i]);
-
-		if (timer_ns < next_ns)
-			next_ns = timer_ns;
+		if (next_turn_ns(i) < next_ns)
+			next_ns = next_turn_ns(i);
 	}
 	if (next_ns == UINT64_MAX)
 		return false;

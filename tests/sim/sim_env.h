@@ -31,8 +31,8 @@ enum env_end {
 
 /* Time zero, no life. */
 void env_reset(uint64_t seed);
-/* Begins a life of the engine: fresh loops. Time goes on. */
-void env_begin_life(uint32_t loop_count);
+/* Begins a life of the engine: fresh loops, which stall for up to stall_ns_max now and then (0: never). Time goes on. */
+void env_begin_life(uint32_t loop_count, uint64_t stall_ns_max);
 /* Ends it without ceremony: loops and pending events are forgotten (their memory is sim_mem's). */
 void env_drop_life(void);
 /* Ends it in order: the loops are finished and must be at rest. */

@@ -72,13 +72,13 @@ struct pending {
 };
 
 /* X(name): of a run over many seeds. */
-#define SIM_COUNTS(X)                                                                                     \
-	X(seeds)                                                                                          \
-	X(failures)                                                                                       \
-	X(twice)                                                                                          \
-	X(crashes)                                                                                        \
-	X(states) X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) \
-		X(memory_failures)
+#define SIM_COUNTS(X) \
+	X(seeds)      \
+	X(failures)   \
+	X(twice)      \
+	X(crashes)    \
+	X(states)     \
+	X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) X(memory_failures)
 
 struct counts {
 #define X(name) uint64_t name;
@@ -196,7 +196,7 @@ void manage_rollback(struct world *w, struct sim_volume *snapshot);
 /* The snapshot holds what it held. */
 void manage_verify(struct world *w, struct sim_volume *snapshot);
 /* What they must refuse. */
-void manage_fork_nonsense(struct world *w, struct sim_volume *sv);
+void manage_fork_nonsense(struct world *w);
 /* With one volume left, and nothing in it, the space is back. */
 bool manage_space_comes_back(struct world *w);
 
