@@ -149,6 +149,7 @@ int pool_rejoin(struct pool *pool, struct pool_disk *pd, bool call_lost, struct 
 	struct cat_txn txn;
 	int ret;
 
+	disk_flush_anew(pd->disk);
 	cat_txn_init(&txn);
 	pool_put_disk_object(&txn, &pd->label, DISK_ONLINE, NULL);
 	if (call_lost)

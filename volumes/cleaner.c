@@ -10,10 +10,10 @@
  *     meta segment   the first key of each node that the tree still refers to is noted; the checkpoint's merge rewrites
  *                    the nodes on the way to the noted keys
  *
- * It draws on the pool's reserve, so it works when writes are parked: then it moves at most one segment's worth a round, so that
- * each round gives back more than it takes, and one lineage at a time (volumes_may_clean), so that they do not share out the reserve and
- * all get stuck. A block that cannot be read stays where it is, and
- * its segment is not tried again (lseg->stuck). */
+ * It draws on the pool's reserve, so it works when writes are parked: then it moves at most one segment's worth a round, so
+ * that each round gives back more than it takes, and one lineage at a time (volumes_may_clean), so that they do not share out
+ * the reserve and all get stuck. A block that cannot be read stays where it is, and its segment is not tried again
+ * (lseg->stuck). Where images share blocks it does nothing: a block written again would not be shared any more. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -351,9 +351,14 @@ static void cleaner_fiber(void *arg)
 	lineage_fiber_end(lin);
 }
 
+static bool has_reason(const struct lineage *lin)
+{
+	return lin->images == 1 && !lin->clean_in_vain && pool_is_low(lin->pool);
+}
+
 void cleaner_start(struct lineage *lin)
 {
-	if (lin->images > 1 || lin->cleaning || lin->clean_in_vain || !lin->running || lin->failed || lin->closing || !pool_is_low(lin->pool))
+	if (lin->cleaning || !lin->running || lin->failed || lin->closing || !has_reason(lin))
 		return;
 	if (!volumes_may_clean(lin->vols, lin))
 		return;

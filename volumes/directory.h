@@ -35,6 +35,14 @@ int directory_check_snapshot(struct volumes *vols, const struct volume_state *of
 void directory_name(const struct volume_state *vol, char name[VOLUME_NAME_BYTES]);
 int directory_commit_error(struct err *err, int rc, const char *what, const char *name);
 struct volume_format volume_to_format(const struct volume_state *vol);
+/* By number within a lineage. NULL: none with a name. */
+const struct volume_state *directory_find_number(struct volumes *vols, const struct lineage *lin, uint32_t number);
+/* Where the next lineage lives. */
+struct vloop *directory_choose_home(struct volumes *vols);
+/* A lineage that cannot be recovered stays in the directory, failed, with the reason: it harms no other. */
+void directory_start_lineage(struct lineage *lin, const struct lineage_format *f);
+/* Closes it, with a checkpoint unless abandoned, and takes it off the list of lineages. */
+int directory_stop_lineage(struct lineage *lin, bool abandon);
 /* fiber_call_on for what must be done: tries again when there is no memory. fn returns 0. */
 void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 

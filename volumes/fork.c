@@ -151,7 +151,8 @@ static int settle(struct volume_state *vol, const struct volume_state *snapshot)
 	struct lineage *lin = vol->lin;
 	int rc = 0;
 
-	while (rc == 0 && (lin->checkpointing || lin->frozen || !have_trees(lin) || !volume_is_settled(vol) || !volume_is_settled(snapshot)))
+	while (rc == 0 && (lin->checkpointing || lin->frozen || !have_trees(lin) || !volume_is_settled(vol) ||
+			   !volume_is_settled(snapshot)))
 		rc = checkpoint_run(lin);
 	return rc;
 }

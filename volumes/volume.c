@@ -1,590 +1,17 @@
-/* The directory of volumes: catalog objects, handles, management, and the loops on which lineages live.
+/* Management of volumes: creating, deleting, renaming, resizing, looking, handles. What there is to snapshots and clones is in
+ * snapshot.c, the disks' part in disks.c.
  *
- * Everything runs on the pool's loop and goes to a lineage's home loop by fiber_call_on. Changes exclude each other (`change`,
- * held over their I/O) but not those who only look: these hold `directory`, as a change does while it takes a
- * lineage or a volume away, and never over I/O. A change is first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until what was
- * beyond its end is unmapped; after a crash in between the next resize finishes that first, so old data never shows. */
+ * A change is first durable in the catalog and then takes effect. A volume that shrinks carries the mark "trim pending" until
+ * what was beyond its end is unmapped; after a crash in between the next resize finishes that first, so old data never
+ * shows. */
 #include "volumes/volume.h"
 
 #include <errno.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "pool/base/mem.h"
 #include "volumes/directory.h"
-#include "volumes/lineage.h"
-
-#define OPEN_FIBERS_MAX 64u
-
-const struct volumes_opts *volumes_options(const struct volumes *vols)
-{
-	return &vols->opts;
-}
-
-/* --- a full pool -------------------------------------------------------------------------------------------- */
-
-static void squeeze_all(struct task *task)
-{
-	struct volumes *vols = container_of(task, struct volumes, squeeze);
-
-	vols->squeeze_queued = false;
-	list_for_each(node, &vols->lineages) {
-		struct lineage *lin = list_entry(node, struct lineage, node);
-
-		if (!atomic_exchange(&lin->squeeze_queued, true))
-			loop_send(lin->loop, &lin->squeeze);
-	}
-}
-
-void volumes_squeeze(struct volumes *vols)
-{
-	if (!atomic_exchange(&vols->squeeze_queued, true))
-		loop_send(vols->loop, &vols->squeeze);
-}
-
-bool volumes_may_clean(struct volumes *vols, struct lineage *lin)
-{
-	struct lineage *none = NULL;
-
-	if (atomic_compare_exchange_strong(&vols->cleaner, &none, lin))
-		return true;
-	vols->cleaners_wait = true;
-	return false;
-}
-
-bool volumes_cleaner_awaited(const struct volumes *vols)
-{
-	return vols->cleaners_wait;
-}
-
-void volumes_cleaned(struct volumes *vols, struct lineage *lin)
-{
-	vols->cleaner = NULL;
-	if (atomic_exchange(&vols->cleaners_wait, false))
-		volumes_squeeze(vols);
-}
-
-/* --- catalog objects ---------------------------------------------------------------------------------------- */
-
-struct volume_format volume_to_format(const struct volume_state *vol)
-{
-	struct volume_format f = {
-		.version = le32_of(1),
-		.number = le32_of(vol->number),
-		.lineage = le64_of(vol->lin->id),
-		.size_bytes = le64_of(vol->size_bytes),
-		.created_s = le64_of(vol->created_s),
-		.flags = le32_of(vol->flags),
-		.of = le32_of(vol->of),
-		.origin = le32_of(vol->origin),
-		.fork_birth = le32_of(vol->fork_birth),
-		.fork_seq = le64_of(vol->fork_seq),
-	};
-
-	memcpy(f.name, vol->name, strlen(vol->name));
-	return f;
-}
-
-static int put_volume(struct volumes *vols, const struct volume_state *vol, const char *name, uint64_t size_bytes,
-		      uint32_t flags)
-{
-	struct volume_format f = volume_to_format(vol);
-	struct cat_txn txn;
-	int rc;
-
-	f.size_bytes = le64_of(size_bytes);
-	f.flags = le32_of(flags);
-	memset(f.name, 0, sizeof(f.name));
-	memcpy(f.name, name, strlen(name));
-	cat_txn_init(&txn);
-	cat_put(&txn, CAT_VOLUME, vol->id, &f, sizeof(f));
-	rc = pool_commit(vols->pool, &txn);
-	cat_txn_release(&txn);
-	return rc;
-}
-
-static bool volume_format_valid(const struct cat_obj *obj)
-{
-	const struct volume_format *f = obj->data;
-	char name[POOL_NAME_MAX + 1] = { 0 };
-
-	if (obj->len_bytes != sizeof(*f) || le32_get(f->version) != 1)
-		return false;
-	memcpy(name, f->name, POOL_NAME_MAX);
-	if (le32_get(f->flags) & VOLUME_DELETED ? name[0] != '\0' : !name_is_valid(name))
-		return false;
-	return le64_get(f->size_bytes) > 0 && le64_get(f->size_bytes) <= VOLUME_SIZE_MAX &&
-	       le64_get(f->size_bytes) % BLOCK_BYTES == 0;
-}
-
-static bool lineage_format_valid(const struct cat_obj *obj)
-{
-	const struct lineage_format *f = obj->data;
-
-	return obj->len_bytes == sizeof(*f) && le32_get(f->version) == 1 && f->k > 0 &&
-	       f->k + f->m <= SEGMENT_COLS_MAX && le64_get(f->seq) > 0;
-}
-
-int directory_commit_error(struct err *err, int rc, const char *what, const char *name)
-{
-	return err_set(err, rc, "cannot %s '%s': %s", what, name,
-		       rc == -ENOSPC ? "the pool's catalog is full" :
-		       rc == -ENOMEM ? "out of memory" : "the catalog cannot be written");
-}
-
-/* --- loops -------------------------------------------------------------------------------------------------- */
-
-struct vloop_call {
-	struct vloop *vl;
-	uint64_t cache_bytes;
-};
-
-static int vloop_start(void *arg)
-{
-	struct vloop_call *call = arg;
-
-	list_init(&call->vl->free_batches);
-	list_init(&call->vl->free_reads);
-	list_init(&call->vl->starved);
-	return nodecache_init(&call->vl->cache, call->cache_bytes);
-}
-
-static int vloop_stop(void *arg)
-{
-	io_release_loop(arg);
-	return 0;
-}
-
-static void stop_loops(struct volumes *vols, uint32_t count)
-{
-	for (uint32_t i = 0; i < count; i++)
-		(void)!fiber_call_on(vols->vloops[i].loop, vloop_stop, &vols->vloops[i]);
-}
-
-static int start_loops(struct volumes *vols)
-{
-	for (uint32_t i = 0; i < vols->opts.loop_count; i++) {
-		struct vloop_call call = { &vols->vloops[i], vols->opts.map_cache_bytes };
-		int rc;
-
-		vols->vloops[i].loop = vols->opts.loops[i];
-		rc = fiber_call_on(vols->opts.loops[i], vloop_start, &call);
-		if (rc < 0) {
-			stop_loops(vols, i);
-			return rc;
-		}
-	}
-	return 0;
-}
-
-static struct vloop *choose_home(struct volumes *vols)
-{
-	return &vols->vloops[vols->next_home++ % vols->opts.loop_count];
-}
-
-/* --- starting lineages -------------------------------------------------------------------------------------- */
-
-struct segment_array {
-	struct segment *v;
-	uint32_t count, cap;
-	int error;
-};
-
-static void collect_segment(void *arg, const struct segment *segment)
-{
-	struct segment_array *a = arg;
-
-	if (a->count == a->cap) {
-		uint32_t cap = a->cap ? a->cap * 2 : 16;
-		struct segment *v = mem_alloc(cap * sizeof(*v));
-
-		if (!v) {
-			a->error = -ENOMEM;
-			return;
-		}
-		if (a->count)
-			memcpy(v, a->v, a->count * sizeof(*v));
-		mem_free(a->v);
-		a->v = v;
-		a->cap = cap;
-	}
-	a->v[a->count++] = *segment;
-}
-
-struct start_call {
-	struct lineage *lin;
-	struct lineage_format f;
-	struct segment_array segments;
-	struct err err;
-};
-
-static int start_on_home(void *arg)
-{
-	struct start_call *call = arg;
-	int rc = space_watch_add(call->lin->pool, &call->lin->space);
-
-	if (rc == 0)
-		rc = lineage_recover(call->lin, &call->f, call->segments.v, call->segments.count, &call->err);
-	if (rc < 0) {
-		call->lin->failed = rc;
-		return rc;
-	}
-	call->lin->running = true;
-	mend_start(call->lin, false);
-	checkpoint_reclaim(call->lin);   /* which a crash has interrupted */
-	return 0;
-}
-
-/* A lineage that cannot be recovered stays in the directory, failed, with the reason: it harms no other. */
-static void start_lineage(struct lineage *lin, const struct lineage_format *f)
-{
-	struct start_call *call = mem_zalloc(sizeof(*call));
-	int rc = -ENOMEM;
-
-	if (call) {
-		call->lin = lin;
-		call->f = *f;
-		segment_for_each(lin->pool, lin->id, collect_segment, &call->segments);
-		rc = call->segments.error;
-		if (rc == 0)
-			rc = fiber_call_on(lin->loop, start_on_home, call);
-		if (rc < 0)
-			memcpy(lin->damage, call->err.msg, sizeof(lin->damage) - 1);
-		mem_free(call->segments.v);
-		mem_free(call);
-	}
-	if (rc < 0 && !lin->failed)
-		lin->failed = rc;
-	if (rc < 0 && !lin->damage[0])
-		strcpy(lin->damage, "cannot be opened");
-}
-
-void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg)
-{
-	while (fiber_call_on(loop, fn, arg) < 0)
-		fiber_sleep_ns(CALL_RETRY_NS); /* no memory for a fiber there */
-}
-
-struct close_call {
-	struct lineage *lin;
-	bool abandon;
-	int res;
-};
-
-static int close_on_home(void *arg)
-{
-	struct close_call *call = arg;
-
-	call->res = lineage_close(call->lin, call->abandon);
-	return 0;
-}
-
-static int stop_lineage(struct lineage *lin, bool abandon)
-{
-	struct close_call call = { .lin = lin, .abandon = abandon || lin->damage[0] };
-
-	fmutex_lock(&lin->vols->directory);
-	list_del(&lin->node);            /* no more squeezes from here on */
-	fmutex_unlock(&lin->vols->directory);
-	directory_call(lin->loop, close_on_home, &call);
-	return call.res;
-}
-
-/* --- opening the directory ---------------------------------------------------------------------------------- */
-
-/* Fibers that start lineages side by side. */
-struct opener {
-	struct volumes *vols;
-	struct list todo;                /* lineages not yet started */
-	uint32_t running;
-	struct waitq done;
-};
-
-static void opener_fiber(void *arg)
-{
-	struct opener *o = arg;
-	struct list *node;
-
-	while ((node = list_pop_front(&o->todo))) {
-		struct lineage *lin = list_entry(node, struct lineage, node);
-		const struct cat_obj *obj = catalog_get(pool_catalog(o->vols->pool), CAT_LINEAGE, lin->id);
-		struct lineage_format f = *(const struct lineage_format *)obj->data;
-
-		list_push_back(&o->vols->lineages, &lin->node);
-		start_lineage(lin, &f);
-	}
-	o->running--;
-	waitq_wake_all(&o->done);
-}
-
-static void start_all(struct opener *o, uint32_t lineages)
-{
-	waitq_init(&o->done);
-	while (o->running < OPEN_FIBERS_MAX && o->running < lineages) {
-		o->running++;
-		if (fiber_start(o->vols->loop, opener_fiber, o) < 0) {
-			o->running--;
-			break;
-		}
-	}
-	if (o->running == 0) {           /* no memory for fibers: do it ourselves */
-		o->running = 1;
-		opener_fiber(o);
-	}
-	while (o->running > 0)
-		waitq_wait(&o->done);
-}
-
-static int load_map_root(struct volumes *vols, struct volume_state *vol)
-{
-	const struct cat_obj *obj = catalog_get(pool_catalog(vols->pool), CAT_MAP, vol->id);
-	const struct map_root_format *r;
-
-	vol->fresh = !obj;
-	if (!obj)
-		return 0;
-	r = obj->data;
-	if (obj->len_bytes != sizeof(*r) || le32_get(r->height) > MAP_LEVELS_MAX)
-		return -EINVAL;
-	vol->root.height = le32_get(r->height);
-	vol->root.ptr = (struct node_ptr){ le32_get(r->root.segno), le32_get(r->root.index), le32_get(r->root.crc) };
-	vol->mapped_blocks = le64_get(r->mapped_blocks);
-	return 0;
-}
-
-static struct lineage *find_in(struct list *lineages, uint64_t id)
-{
-	list_for_each(node, lineages) {
-		struct lineage *lin = list_entry(node, struct lineage, node);
-
-		if (lin->id == id)
-			return lin;
-	}
-	return NULL;
-}
-
-static int load_lineages(struct volumes *vols, struct list *todo, uint32_t *count)
-{
-	struct catalog *cat = pool_catalog(vols->pool);
-
-	for (const struct cat_obj *obj = catalog_next(cat, CAT_LINEAGE, 0); obj;
-	     obj = catalog_next(cat, CAT_LINEAGE, obj->id + 1)) {
-		const struct lineage_format *f = obj->data;
-		struct lineage *lin;
-		int rc;
-
-		if (!lineage_format_valid(obj))
-			return -EINVAL;
-		rc = pool_use_policy(vols->pool, (struct policy){ f->k, f->m });
-		if (rc == 0)
-			rc = lineage_alloc(vols, vols->pool, choose_home(vols), obj->id, (struct policy){ f->k, f->m }, &lin);
-		if (rc < 0)
-			return rc;
-		list_push_back(todo, &lin->node);
-		(*count)++;
-	}
-	return 0;
-}
-
-/* Each snapshot belongs to a volume that has a name. */
-static int check_snapshots(struct volumes *vols)
-{
-	list_for_each(node, &vols->volumes) {
-		const struct volume_state *vol = list_entry(node, struct volume_state, dir);
-		const struct volume_state *of = vol->flags & VOLUME_SNAPSHOT ? lineage_find_volume(vol->lin, vol->of) : vol;
-
-		if (!of || of->flags & VOLUME_DELETED || (of != vol && of->flags & VOLUME_SNAPSHOT))
-			return -EINVAL;
-	}
-	return 0;
-}
-
-static int load_volumes(struct volumes *vols, struct list *todo)
-{
-	struct catalog *cat = pool_catalog(vols->pool);
-
-	for (const struct cat_obj *obj = catalog_next(cat, CAT_VOLUME, 0); obj;
-	     obj = catalog_next(cat, CAT_VOLUME, obj->id + 1)) {
-		const struct volume_format *f = obj->data;
-		struct volume_state *vol;
-		struct lineage *lin;
-		int rc;
-
-		if (!volume_format_valid(obj))
-			return -EINVAL;
-		lin = find_in(todo, le64_get(f->lineage));
-		if (!lin || lineage_find_volume(lin, le32_get(f->number)))
-			return -EINVAL;
-		vol = lineage_add_volume(lin, obj->id, f);
-		if (!vol)
-			return -ENOMEM;
-		if (!(vol->flags & VOLUME_DELETED))
-			list_push_back(&vols->volumes, &vol->dir);
-		rc = load_map_root(vols, vol);
-		if (rc < 0)
-			return rc;
-	}
-	return check_snapshots(vols);
-}
-
-static void free_lineages(struct list *lineages)
-{
-	while (!list_empty(lineages))
-		lineage_free(list_entry(lineages->next, struct lineage, node));
-}
-
-static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opts *opts)
-{
-	struct volumes *vols = mem_zalloc(sizeof(*vols));
-
-	if (!vols)
-		return NULL;
-	vols->pool = pool;
-	vols->opts = *opts;
-	vols->loop = pool_loop(pool);
-	if (!vols->opts.map_cache_bytes)
-		vols->opts.map_cache_bytes = MAP_CACHE_DEFAULT;
-	if (!vols->opts.overlay_entries_max)
-		vols->opts.overlay_entries_max = OVERLAY_ENTRIES_DEFAULT;
-	if (!vols->opts.checkpoint_log_bytes)
-		vols->opts.checkpoint_log_bytes = CHECKPOINT_LOG_DEFAULT;
-	list_init(&vols->lineages);
-	list_init(&vols->volumes);
-	fmutex_init(&vols->change);
-	fmutex_init(&vols->measure);
-	fmutex_init(&vols->directory);
-	vols->squeeze.fn = squeeze_all;
-	list_init(&vols->squeeze.node);
-	vols->vloops = mem_zalloc(opts->loop_count * sizeof(*vols->vloops));
-	if (vols->vloops)
-		return vols;
-	mem_free(vols);
-	return NULL;
-}
-
-static void volumes_release(struct volumes *vols)
-{
-	mem_free(vols->vloops);
-	mem_free(vols);
-}
-
-int volumes_open(struct pool *pool, const struct volumes_opts *opts, struct volumes **out, struct err *err)
-{
-	struct volumes *vols = volumes_alloc(pool, opts);
-	struct opener opener = { .vols = vols };
-	uint32_t count = 0;
-	int rc;
-
-	if (!vols)
-		return err_set(err, -ENOMEM, "cannot open pool '%s': out of memory", pool_name(pool));
-	list_init(&opener.todo);
-	rc = start_loops(vols);
-	if (rc < 0)
-		goto fail_loops;
-	rc = load_lineages(vols, &opener.todo, &count);
-	if (rc == 0)
-		rc = load_volumes(vols, &opener.todo);
-	if (rc < 0)
-		goto fail_load;
-	if (count > 0)
-		start_all(&opener, count);
-	*out = vols;
-	return 0;
-fail_load:
-	free_lineages(&opener.todo);
-	stop_loops(vols, vols->opts.loop_count);
-fail_loops:
-	volumes_release(vols);
-	return err_set(err, rc, "cannot open pool '%s': %s", pool_name(pool),
-		       rc == -ENOMEM ? "out of memory" : "its directory of volumes is damaged");
-}
-
-void volumes_close(struct volumes *vols)
-{
-	fmutex_lock(&vols->change);
-	while (!list_empty(&vols->lineages)) {
-		struct lineage *lin = list_entry(vols->lineages.next, struct lineage, node);
-
-		(void)stop_lineage(lin, false); /* what is not checkpointed is in the log */
-		lineage_free(lin);
-	}
-	while (vols->squeeze_queued)
-		fiber_yield();
-	stop_loops(vols, vols->opts.loop_count);
-	volumes_release(vols);
-}
-
-/* --- finding ------------------------------------------------------------------------------------------------ */
-
-/* The volume or snapshot with this name of its own. */
-static struct volume_state *find_own(struct volumes *vols, const char *name, size_t len, const struct volume_state *of)
-{
-	list_for_each(node, &vols->volumes) {
-		struct volume_state *vol = list_entry(node, struct volume_state, dir);
-
-		if (of ? vol->lin != of->lin || !(vol->flags & VOLUME_SNAPSHOT) || vol->of != of->number :
-			 vol->flags & VOLUME_SNAPSHOT)
-			continue;
-		if (strlen(vol->name) == len && memcmp(vol->name, name, len) == 0)
-			return vol;
-	}
-	return NULL;
-}
-
-struct volume_state *directory_find(struct volumes *vols, const char *name)
-{
-	size_t len = strcspn(name, "@");
-	struct volume_state *vol = find_own(vols, name, len, NULL);
-
-	return vol && name[len] == '@' ? find_own(vols, name + len + 1, strlen(name + len + 1), vol) : vol;
-}
-
-static const struct volume_state *find_number(struct volumes *vols, const struct lineage *lin, uint32_t number)
-{
-	list_for_each(node, &vols->volumes) {
-		const struct volume_state *vol = list_entry(node, struct volume_state, dir);
-
-		if (vol->lin == lin && vol->number == number)
-			return vol;
-	}
-	return NULL;
-}
-
-void directory_name(const struct volume_state *vol, char name[VOLUME_NAME_BYTES])
-{
-	const struct volume_state *of = vol->flags & VOLUME_SNAPSHOT ? find_number(vol->vols, vol->lin, vol->of) : NULL;
-
-	snprintf(name, VOLUME_NAME_BYTES, "%s%s%s", of ? of->name : "", of ? "@" : "", vol->name);
-}
-
-int directory_need(struct volumes *vols, const char *name, struct volume_state **vol, struct err *err)
-{
-	*vol = directory_find(vols, name);
-	return *vol ? 0 : err_set(err, -ENOENT, "no %s '%s' in pool '%s'", strchr(name, '@') ? "snapshot" : "volume", name,
-				  pool_name(vols->pool));
-}
-
-int directory_check_snapshot(struct volumes *vols, const struct volume_state *of, const char *own, struct err *err)
-{
-	if (!name_is_valid(own))
-		return err_set(err, -EINVAL,
-			       "bad snapshot name '%s': 1 to 64 of A-Z a-z 0-9 . _ - without a leading dot or dash", own);
-	if (find_own(vols, own, strlen(own), of))
-		return err_set(err, -EEXIST, "snapshot '%s@%s' exists in pool '%s'", of->name, own, pool_name(vols->pool));
-	return 0;
-}
-
-int directory_check_new(struct volumes *vols, const char *name, struct err *err)
-{
-	if (!name_is_valid(name))
-		return err_set(err, -EINVAL,
-			       "bad volume name '%s': 1 to 64 of A-Z a-z 0-9 . _ - without a leading dot or dash", name);
-	if (directory_find(vols, name))
-		return err_set(err, -EEXIST, "volume '%s' exists in pool '%s'", name, pool_name(vols->pool));
-	return 0;
-}
 
 static int check_size(uint64_t *size_bytes, struct err *err)
 {
@@ -627,7 +54,7 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	int rc = pool_use_policy(vols->pool, policy);
 
 	if (rc == 0)
-		rc = lineage_alloc(vols, vols->pool, choose_home(vols), pool_new_id(vols->pool), policy, &lin);
+		rc = lineage_alloc(vols, vols->pool, directory_choose_home(vols), pool_new_id(vols->pool), policy, &lin);
 	if (rc < 0)
 		return err_set(err, rc, "cannot create volume '%s': out of memory", opts->name);
 	vf.lineage = le64_of(lin->id);
@@ -636,12 +63,12 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	if (vol)
 		vol->fresh = true;
 	if (vol)
-		start_lineage(lin, &lf); /* first all that needs memory */
+		directory_start_lineage(lin, &lf); /* first all that needs memory */
 	rc = vol ? lin->failed : -ENOMEM;
 	if (rc == 0)
 		rc = commit_new(vols, vol, &lf, &vf);
 	if (rc < 0) {
-		(void)stop_lineage(lin, true);
+		(void)directory_stop_lineage(lin, true);
 		lineage_free(lin);
 		return directory_commit_error(err, rc, "create volume", opts->name);
 	}
@@ -692,7 +119,7 @@ static int delete_lineage(struct volumes *vols, struct volume_state *vol, struct
 	struct cat_txn txn;
 	int rc;
 
-	(void)stop_lineage(lin, true);
+	(void)directory_stop_lineage(lin, true);
 	cat_txn_init(&txn);
 	delete_objects(vols, lin, &txn);
 	cat_del(&txn, CAT_LINEAGE, lin->id);
@@ -783,6 +210,24 @@ int volume_delete(struct volumes *vols, const char *name, bool with_snapshots, s
 
 /* --- rename and resize -------------------------------------------------------------------------------------- */
 
+static int put_volume(struct volumes *vols, const struct volume_state *vol, const char *name, uint64_t size_bytes,
+		      uint32_t flags)
+{
+	struct volume_format f = volume_to_format(vol);
+	struct cat_txn txn;
+	int rc;
+
+	f.size_bytes = le64_of(size_bytes);
+	f.flags = le32_of(flags);
+	memset(f.name, 0, sizeof(f.name));
+	memcpy(f.name, name, strlen(name));
+	cat_txn_init(&txn);
+	cat_put(&txn, CAT_VOLUME, vol->id, &f, sizeof(f));
+	rc = pool_commit(vols->pool, &txn);
+	cat_txn_release(&txn);
+	return rc;
+}
+
 /* "VOLUME@NEW" for a snapshot "VOLUME@OLD". */
 static int check_new_snapshot_name(struct volumes *vols, const struct volume_state *vol, const char *name, const char *new_name,
 				   struct err *err)
@@ -792,7 +237,7 @@ static int check_new_snapshot_name(struct volumes *vols, const struct volume_sta
 	if (strcspn(new_name, "@") != of_len || memcmp(new_name, name, of_len + 1) != 0)
 		return err_set(err, -EINVAL, "a snapshot stays with its volume: its new name must be '%.*s@NAME'", (int)of_len,
 			       name);
-	return directory_check_snapshot(vols, find_number(vols, vol->lin, vol->of), new_name + of_len + 1, err);
+	return directory_check_snapshot(vols, directory_find_number(vols, vol->lin, vol->of), new_name + of_len + 1, err);
 }
 
 int volume_rename(struct volumes *vols, const char *name, const char *new_name, struct err *err)
@@ -955,7 +400,7 @@ static int fill_info(struct volume_state *vol, struct volume_info *info)
 	info->snapshot = vol->flags & VOLUME_SNAPSHOT;
 	info->snapshots = info->snapshot ? 0 : count_snapshots(vol);
 	directory_name(vol, info->name);
-	origin = vol->origin != NUMBER_NONE ? find_number(vol->vols, vol->lin, vol->origin) : NULL;
+	origin = vol->origin != NUMBER_NONE ? directory_find_number(vol->vols, vol->lin, vol->origin) : NULL;
 	if (origin)
 		directory_name(origin, info->origin);
 	return fiber_call_on(vol->lin->loop, info_on_home, &call);
@@ -1100,126 +545,5 @@ int volume_checkpoint(struct volumes *vols, const char *name, struct err *err)
 			err_set(err, rc, "checkpoint of volume '%s' failed", name);
 	}
 	fmutex_unlock(&vols->change);
-	return rc;
-}
-
-/* --- mending -------------------------------------------------------------------------------------------------- */
-
-#define REMOVE_POLL_NS (100ull * 1000 * 1000)
-#define REMOVE_STALL_POLLS 300u  /* without progress: there is no room */
-
-struct mend_call {
-	struct lineage *lin;
-	uint32_t disk_id;
-	struct mend_info *info;
-};
-
-static int each_lineage(struct volumes *vols, int (*fn)(void *arg), struct mend_call *call)
-{
-	int rc = 0;
-
-	list_for_each(node, &vols->lineages) {
-		call->lin = list_entry(node, struct lineage, node);
-		if (rc == 0 && !call->lin->damage[0])
-			rc = fiber_call_on(call->lin->loop, fn, call);
-	}
-	return rc;
-}
-
-static int lose_on_home(void *arg)
-{
-	const struct mend_call *call = arg;
-
-	return mend_lose_disk(call->lin, call->disk_id);
-}
-
-static int mend_on_home(void *arg)
-{
-	const struct mend_call *call = arg;
-
-	mend_start(call->lin, false);
-	return 0;
-}
-
-static int scrub_on_home(void *arg)
-{
-	const struct mend_call *call = arg;
-
-	mend_start(call->lin, true);
-	return 0;
-}
-
-static int mend_info_on_home(void *arg)
-{
-	const struct mend_call *call = arg;
-	const struct lineage *lin = call->lin;
-
-	call->info->running |= lin->mending;
-	call->info->blocks += lin->mend_stats.blocks;
-	call->info->mended += lin->mend_stats.mended;
-	call->info->lost += lin->mend_stats.lost;
-	return 0;
-}
-
-int volumes_disk_online(struct volumes *vols, uint32_t disk_id, struct err *err)
-{
-	struct mend_call call = { .disk_id = disk_id };
-	int rc;
-
-	fmutex_lock(&vols->change);
-	rc = each_lineage(vols, lose_on_home, &call);
-	if (rc < 0)
-		err_set(err, rc, "cannot note what disk %u has missed: %s", disk_id, strerror(-rc));
-	else
-		rc = pool_disk_online(vols->pool, disk_id, err);
-	if (rc == 0)
-		(void)!each_lineage(vols, mend_on_home, &call);
-	fmutex_unlock(&vols->change);
-	return rc;
-}
-
-int volumes_disk_remove(struct volumes *vols, uint32_t disk_id, struct err *err)
-{
-	struct mend_call call = { .disk_id = disk_id };
-	uint64_t left = 0, before = UINT64_MAX;
-	int rc = pool_disk_leave(vols->pool, disk_id, err);
-
-	if (rc < 0)
-		return rc;
-	for (uint32_t still = 0; (rc = pool_disk_remove(vols->pool, disk_id, &left, err)) == -EBUSY; still++) {
-		if (left < before)
-			still = 0;
-		before = left;
-		if (still == REMOVE_STALL_POLLS)
-			return err_set(err, -ENOSPC, "cannot remove disk %u: the other disks have no room for %llu segments' columns",
-				       disk_id, (unsigned long long)left);
-		fmutex_lock(&vols->change);
-		(void)!each_lineage(vols, mend_on_home, &call);
-		fmutex_unlock(&vols->change);
-		fiber_sleep_ns(REMOVE_POLL_NS);
-	}
-	return rc;
-}
-
-int volumes_scrub(struct volumes *vols)
-{
-	struct mend_call call = { 0 };
-	int rc;
-
-	fmutex_lock(&vols->change);
-	rc = each_lineage(vols, scrub_on_home, &call);
-	fmutex_unlock(&vols->change);
-	return rc;
-}
-
-int volumes_mend_info(struct volumes *vols, struct mend_info *info)
-{
-	struct mend_call call = { .info = info };
-	int rc;
-
-	*info = (struct mend_info){ 0 };
-	fmutex_lock(&vols->directory);
-	rc = each_lineage(vols, mend_info_on_home, &call);
-	fmutex_unlock(&vols->directory);
 	return rc;
 }

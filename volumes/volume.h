@@ -2,7 +2,8 @@
  *
  * Management functions run on fibers of the pool's loop and may wait. volume_submit and everything about an open
  * volume's I/O run on the volume's home loop (volume_loop). Names are "VOLUME" or "VOLUME@SNAPSHOT" within a pool;
- * "POOL/VOLUME" is the business of tools/. Where a volume is read, a snapshot will do; writes to one give -EROFS. Errors: -errno and a message; the data path gives 0 or -errno:
+ * "POOL/VOLUME" is the business of tools/. Where a volume is read, a snapshot will do; writes to one give -EROFS. Errors: -errno
+ * and a message; the data path gives 0 or -errno:
  *     -EIO  a block could not be read correctly or the log cannot be written;  -EINVAL  misaligned or out of range. */
 #ifndef VOLUMES_VOLUME_H
 #define VOLUMES_VOLUME_H

@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "pool/base/mem.h"
@@ -89,6 +90,83 @@ static bool io_valid(const struct disk *disk, const struct disk_io *io)
 	}
 }
 
+/* ---- flushes ---- */
+
+/* `flushes` is NULL: none in flight; else a stack by priv[0] that ends with this. */
+static struct disk_io in_flight;
+
+static void flush_begin(struct disk *disk);
+
+static void flush_told(struct task *task)
+{
+	struct disk_io *io = container_of(task, struct disk_io, task);
+
+	io->done(io, (int)(intptr_t)io->priv[0]);
+}
+
+/* On the loop that asked. The caller has nothing more of io. */
+static void flush_tell(struct disk_io *io, int res)
+{
+	struct loop *loop = io->priv[1];
+
+	if (loop == loop_self()) {
+		io->done(io, res);
+		return;
+	}
+	io->priv[0] = (void *)(intptr_t)res;
+	io->task.fn = flush_told;
+	loop_send(loop, &io->task);
+}
+
+static void flushed(struct disk_io *flush, int res)
+{
+	struct disk *disk = flush->disk;
+	struct disk_io *io = disk->flushing, *none = &in_flight;
+
+	if (res)
+		atomic_store(&disk->flush_error, res);
+	if (!atomic_compare_exchange_strong(&disk->flushes, &none, NULL))
+		flush_begin(disk);
+	while (io != &in_flight) {       /* the disk may be gone with the last of them */
+		struct disk_io *next = io->priv[0];
+
+		flush_tell(io, res);
+		io = next;
+	}
+}
+
+/* For all that wait. */
+static void flush_begin(struct disk *disk)
+{
+	int error = atomic_load(&disk->flush_error);
+
+	disk->flushing = atomic_exchange(&disk->flushes, &in_flight);
+	disk->flush = (struct disk_io){ .op = DISK_FLUSH, .done = flushed, .disk = disk };
+	if (error)
+		disk_done_later(&disk->flush, error);
+	else
+		disk->ops->submit(disk, &disk->flush);
+}
+
+static void flush_submit(struct disk *disk, struct disk_io *io)
+{
+	struct disk_io *top = atomic_load(&disk->flushes);
+
+	io->priv[1] = loop_self();
+	do {
+		io->priv[0] = top ? top : &in_flight;
+	} while (!atomic_compare_exchange_weak(&disk->flushes, &top, io));
+	if (!top)
+		flush_begin(disk);
+}
+
+void disk_flush_anew(struct disk *disk)
+{
+	atomic_store(&disk->flush_error, 0);
+}
+
+/* ---- submitting ---- */
+
 void disk_submit(struct disk *disk, struct disk_io *io)
 {
 	struct disk_counters *counters = own_counters(disk);
@@ -100,8 +178,11 @@ void disk_submit(struct disk *disk, struct disk_io *io)
 		disk_done_later(io, -EINVAL);
 		return;
 	}
-	if (io->op != DISK_FLUSH)
-		count(&counters->bytes[io->op], io->len_bytes);
+	if (io->op == DISK_FLUSH) {
+		flush_submit(disk, io);
+		return;
+	}
+	count(&counters->bytes[io->op], io->len_bytes);
 	disk->ops->submit(disk, io);
 }
 

@@ -79,6 +79,11 @@ struct disk {
 	uint64_t size_bytes;             /* multiple of block_bytes */
 	uint32_t block_bytes;
 	bool volatile_data;              /* content is lost with the process (ram:) */
+	/* Flushes: one at a time, see disk_submit. */
+	struct disk_io flush;            /* the one that the driver has */
+	struct disk_io *flushing;        /* those it is made for */
+	struct disk_io *_Atomic flushes; /* those that wait for the next one; any loop */
+	_Atomic int flush_error;         /* of the first that failed; 0: none has */
 	/* Per loop, each written by that loop's thread only: [loop->index]. */
 	struct disk_counters counters[DISK_LOOPS_MAX];
 };
@@ -95,8 +100,13 @@ struct disk_open_opts {
 int disk_open(const char *uri, const struct disk_open_opts *opts, struct disk **out, struct err *err);
 void disk_close(struct disk *disk);
 
-/* Submits; any loop thread; io->done comes later on this loop. Counts. */
+/* Submits; any loop thread; io->done comes later on this loop. Counts.
+ * A flush that fails may have lost what anybody wrote to the disk, also for those whose own flush succeeds a little later while
+ * the failure has not yet been noticed elsewhere. So a disk has one flush in flight, shared by all loops that ask before it
+ * begins, and after one has failed all others fail likewise, until disk_flush_anew. */
 void disk_submit(struct disk *disk, struct disk_io *io);
+/* What a flush that failed may have lost is not relied on any more: flushes succeed again. Fiber of the pool's loop. */
+void disk_flush_anew(struct disk *disk);
 
 /* Waiting forms, for fibers. 0 or -errno. buf must be aligned to block_bytes. */
 int disk_read(struct disk *disk, uint64_t off_bytes, void *buf, uint64_t len_bytes);

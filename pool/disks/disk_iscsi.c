@@ -197,7 +197,7 @@ static int parse_path(struct iscsi_disk *disk, struct err *err)
 
 	if (!slash || slash == disk->uri.path)
 		return err_set(err, -EINVAL,
-			       "it is not of the form iscsi://HOST/TARGET/LUN ('poolctl disk discover' lists targets)");
+			       "it is not of the form iscsi://HOST/TARGET/LUN");
 	lun = strtoul(slash + 1, &end, 10);
 	if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || lun > LUN_MAX)
 		return err_set(err, -EINVAL, "'%.32s' is not a LUN from 0 to %d", slash + 1, LUN_MAX);

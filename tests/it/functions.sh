@@ -200,9 +200,18 @@ exit_code_of() {
     wait_until 5 test -s "$tmp/$1.rc" >&2 && cat "$tmp/$1.rc"
 }
 
+# running NAME: a launched program has not ended. Its number alone does not tell: numbers are used again.
+running() {
+    [[ -s $tmp/$1.pid && ! -s $tmp/$1.rc ]] && alive "$(pid_of "$1")"
+}
+
+ended() {
+    ! running "$1"
+}
+
 # end_launched NAME
 end_launched() {
-    [[ ! -s $tmp/$1.pid ]] || end_process "$(pid_of "$1")"
+    ended "$1" || end_process "$(pid_of "$1")"
 }
 
 # ---- poold ----

@@ -20,7 +20,7 @@ one_move() {
     launch "$to" run_vm "$to" --incoming "$address" "$@"
     cleanup_fn vm_end "$to"
     vm_call "$from" migrate "{\"to\": \"$address\"}" >/dev/null
-    wait_until 20 gone "$(pid_of "$from")"
+    wait_until 20 ended "$from"
     [[ $(exit_code_of "$from") == 0 ]] || { tail -n 3 "$tmp/$from.log" "$tmp/$to.log" && return 1; }
     sed -n 's/.*stood still for \(.*\) ms/\1/p' "$tmp/$from.log" >>"$tmp/$vm.pauses"
     cat "$tmp/$from.serial" >>"$tmp/$vm.words"
@@ -63,7 +63,7 @@ refused() {
     vm_wait refused '^first' 10
     launch other run_vm other --incoming "unix:$tmp/refused.move" --mem 32M --disk "$tmp/refused.vhost"
     vm_call refused migrate "{\"to\": \"unix:$tmp/refused.move\"}" >/dev/null
-    wait_until 10 gone "$(pid_of other)"
+    wait_until 10 ended other
     grep -q 'another machine than this one' "$tmp/other.log"
     wait_until 10 eval 'vm_call refused status | jq -e ".move.state == \"failed\"" >/dev/null'
     vm_call refused status | jq -r .move.error | grep 'the destination refuses: the VM is another machine'
@@ -81,10 +81,10 @@ nobody_there() {
 
 # settled SOURCE DESTINATION: the move has come to an end, one way or the other.
 settled() {
-    if alive "$(pid_of "$1")"; then
+    if running "$1"; then
         vm_call "$1" status | jq -e '.move.state | IN("failed", "unknown", "done")' >/dev/null
     else
-        ! alive "$(pid_of "$2")" || grep -q 'runs here now' "$tmp/$2.log" || [[ -S $tmp/move ]]
+        ended "$2" || grep -q 'runs here now' "$tmp/$2.log" || [[ -S $tmp/move ]]
     fi
 }
 
@@ -104,8 +104,8 @@ kill_during_move() {
     vm_call "$source" migrate "{\"to\": \"unix:$tmp/move\"}" >/dev/null
     # A move takes a few milliseconds; so no process is started for the wait.
     read -r -t "0.00$((RANDOM % 10))" <>"$tmp/never" || true
-    kill -KILL "$pid" 2>/dev/null || true
-    [[ $who != poold ]] || { wait_until 10 gone "$(pid_of poold)" && poold_start; }
+    ended "$victim" || kill -KILL "$pid" 2>/dev/null || true
+    [[ $who != poold ]] || { wait_until 10 ended poold && poold_start; }
     wait_until 60 settled "$source" "$destination"
 }
 
@@ -113,13 +113,13 @@ kill_during_move() {
 one_is_left() {
     local who=$1 source=$1-$2-source destination=$1-$2-destination
     if grep -q 'runs here now' "$tmp/$destination.log"; then
-        ! alive "$(pid_of "$source")" || vm_call "$source" status | jq -e '.move.state == "unknown"' >/dev/null ||
-            wait_until 5 gone "$(pid_of "$source")"
+        ended "$source" || vm_call "$source" status | jq -e '.move.state == "unknown"' >/dev/null ||
+            wait_until 5 ended "$source"
         moved=$((moved + 1))
         [[ $who == destination ]] || vm_passes "$destination" 60
     elif [[ $who == source ]]; then
         died=$((died + 1))
-        [[ -S $tmp/move ]] || wait_until 10 gone "$(pid_of "$destination")"
+        [[ -S $tmp/move ]] || wait_until 10 ended "$destination"
     else
         stayed=$((stayed + 1))
         vm_call "$source" take_back >/dev/null 2>&1 || true

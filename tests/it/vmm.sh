@@ -34,11 +34,9 @@ run_vm() {
 
 # vm_end NAME: by SIGINT, which asks no guest.
 vm_end() {
-    local pid
-    [[ -s $tmp/$1.pid ]] || return 0
-    pid=$(pid_of "$1")
-    kill -INT "$pid" 2>/dev/null || return 0
-    wait_until 5 gone "$pid" || kill -KILL "$pid"
+    running "$1" || return 0
+    kill -INT "$(pid_of "$1")"
+    wait_until 5 ended "$1" || kill -KILL "$(pid_of "$1")"
 }
 
 # vm_call NAME METHOD [PARAMS]: the result of a control method, or its error and exit code 1.
@@ -51,7 +49,7 @@ vm_said() {
 }
 
 vm_said_or_dead() {
-    vm_said "$1" "$2" || vm_said "$1" '^(FAIL|T$)' || ! alive "$(pid_of "$1")"
+    vm_said "$1" "$2" || vm_said "$1" '^(FAIL|T$)' || ended "$1"
 }
 
 # vm_wait NAME PATTERN SECONDS: until the guest has said it.
@@ -66,7 +64,7 @@ vm_wait() {
 
 # vm_passes NAME SECONDS: until the guest has ended by itself, all verified.
 vm_passes() {
-    vm_wait "$1" '^PASS' "$2" && wait_until 5 gone "$(pid_of "$1")" && [[ $(exit_code_of "$1") == 0 ]]
+    vm_wait "$1" '^PASS' "$2" && wait_until 5 ended "$1" && [[ $(exit_code_of "$1") == 0 ]]
 }
 
 # vm_ios NAME: how many the guest has last told of.

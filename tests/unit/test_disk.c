@@ -6,6 +6,7 @@
 #include "pool/base/mem.h"
 #include "pool/disks/disk.h"
 #include "pool/disks/disk_fault.h"
+#include "pool/disks/disk_int.h"
 #include "pool/runtime/fiber.h"
 #include "tests/unit/disk_suite.h"
 #include "tests/unit/unit.h"
@@ -221,6 +222,8 @@ static void errors_are_reported_and_nothing_is_done_body(void)
 	faults(disk, "");
 	assert_int_equal(disk_read(disk, 0, in, MIB), 0);
 	assert_memory_equal(in, old, MIB);
+	assert_int_equal(disk_flush(disk), -EIO); /* what the failed one lost is still lost */
+	disk_flush_anew(disk);
 	assert_int_equal(disk_flush(disk), 0);
 	disk_close(disk);
 	free(old);
@@ -581,6 +584,71 @@ static void every_failing_allocation_is_reported(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* ---- flushes ---- */
+
+/* A driver that ends a flush when it is told to. */
+static struct disk_io *held;
+static uint32_t held_count;
+
+static void hold(struct disk *disk, struct disk_io *io)
+{
+	held = io;
+	held_count++;
+}
+
+struct asked_flush {
+	struct disk_io io;
+	int res;
+};
+
+static void asked_done(struct disk_io *io, int res)
+{
+	container_of(io, struct asked_flush, io)->res = res;
+}
+
+static void ask(struct disk *disk, struct asked_flush *flush)
+{
+	*flush = (struct asked_flush){ .io = { .op = DISK_FLUSH, .done = asked_done }, .res = 1 };
+	disk_submit(disk, &flush->io);
+}
+
+static void flushes_share_and_fail_together_body(void)
+{
+	static const struct disk_ops ops = { .scheme = "hold", .submit = hold };
+	struct asked_flush flush[4];
+	struct disk disk;
+
+	disk_init(&disk, &ops, MIB, 512);
+	held_count = 0;
+	for (int i = 0; i < 3; i++)
+		ask(&disk, &flush[i]);
+	assert_int_equal(held_count, 1);
+	disk_done(held, 0);
+	assert_int_equal(flush[0].res, 0);
+	assert_int_equal(flush[1].res + flush[2].res, 2);
+	assert_int_equal(held_count, 2); /* for both that came meanwhile */
+	ask(&disk, &flush[3]);
+	disk_done(held, -EIO);
+	assert_int_equal(flush[1].res, -EIO);
+	assert_int_equal(flush[2].res, -EIO);
+	fiber_sleep_ns(1);
+	assert_int_equal(flush[3].res, -EIO); /* the disk was not asked */
+	ask(&disk, &flush[0]);
+	fiber_sleep_ns(1);
+	assert_int_equal(flush[0].res, -EIO);
+	assert_int_equal(held_count, 2);
+	disk_flush_anew(&disk);
+	ask(&disk, &flush[0]);
+	assert_int_equal(held_count, 3);
+	disk_done(held, 0);
+	assert_int_equal(flush[0].res, 0);
+}
+
+static void flushes_share_and_fail_together(void **state)
+{
+	run(flushes_share_and_fail_together_body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -603,6 +671,7 @@ int main(void)
 		TEST(chance_is_what_it_says),
 		TEST(a_bad_set_changes_nothing),
 		TEST(every_failing_allocation_is_reported),
+		TEST(flushes_share_and_fail_together),
 	};
 
 	return run_unit_tests(tests);

@@ -9,6 +9,7 @@
 #include "pool/disks/disk.h"
 #include "pool/runtime/fiber.h"
 #include "pool/runtime/reactor.h"
+#include "tests/unit/disk_crowd.h"
 #include "tests/unit/disk_suite.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_server.h"
@@ -198,48 +199,6 @@ static void discard_gives_space_back(void **state)
 
 /* ---- the target dies or hangs ---- */
 
-#define CROWD 64
-
-struct crowd {
-	struct disk_io io[CROWD];
-	struct iovec iov[CROWD];
-	uint32_t left, failed;
-	struct fiber *fiber;
-};
-
-static struct crowd crowd;
-
-static void crowd_done(struct disk_io *io, int res)
-{
-	crowd.failed += res != 0;
-	if (--crowd.left == 0)
-		fiber_wake(crowd.fiber);
-}
-
-static void crowd_start(struct disk *disk, enum disk_op op, char *buf)
-{
-	crowd.left = CROWD;
-	crowd.failed = 0;
-	crowd.fiber = fiber_self();
-	for (uint32_t i = 0; i < CROWD; i++) {
-		crowd.iov[i] = (struct iovec){ buf + i * 64 * KIB, 64 * KIB };
-		crowd.io[i] = (struct disk_io){ .op = op,
-						.off_bytes = i * 64 * KIB,
-						.len_bytes = 64 * KIB,
-						.iov = &crowd.iov[i],
-						.iov_count = 1,
-						.done = crowd_done };
-		disk_submit(disk, &crowd.io[i]);
-	}
-}
-
-static void crowd_wait(void)
-{
-	while (crowd.left > 0)
-		fiber_park();
-	assert_int_equal(crowd.failed, 0);
-}
-
 static void io_waits_for_the_target_body(void)
 {
 	char *out = suite_pattern(CROWD * 64 * KIB, 1), *in = suite_pattern(CROWD * 64 * KIB, 2);
@@ -256,11 +215,11 @@ static void io_waits_for_the_target_body(void)
 		stop_server(SIGKILL);
 		fiber_sleep_ns(20 * MS);
 		serve();
-		crowd_wait();
+		assert_int_equal(crowd_wait(), 0);
 		crowd_start(disk, DISK_READ, in);
 		stop_server(SIGKILL);
 		serve();
-		crowd_wait();
+		assert_int_equal(crowd_wait(), 0);
 		assert_memory_equal(in, out, CROWD * 64 * KIB);
 	}
 	disk_close(disk);
@@ -288,9 +247,9 @@ static void a_target_that_hung_is_used_again_body(void)
 	fiber_sleep_ns(1500 * MS);
 	assert_non_null(disk_away(disk));
 	unit_server_signal(server, SIGCONT);
-	crowd_wait();
+	assert_int_equal(crowd_wait(), 0);
 	crowd_start(disk, DISK_READ, in);
-	crowd_wait();
+	assert_int_equal(crowd_wait(), 0);
 	assert_memory_equal(in, out, CROWD * 64 * KIB);
 	disk_close(disk);
 	free(out);
@@ -325,7 +284,7 @@ static void another_lun_is_not_written_body(void)
 	stop_server(SIGKILL);
 	assert_true(unit_shell("cmp -n 67108864 %s/other /dev/zero", folder));
 	serve();
-	crowd_wait();
+	assert_int_equal(crowd_wait(), 0);
 	disk_close(disk);
 	free(out);
 }

@@ -13,6 +13,7 @@
 #include "pool/disks/disk.h"
 #include "pool/runtime/fiber.h"
 #include "pool/runtime/reactor.h"
+#include "tests/unit/disk_crowd.h"
 #include "tests/unit/disk_suite.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_server.h"
@@ -344,48 +345,6 @@ static void the_keep_never_overflows(void **state)
 	run(the_keep_never_overflows_body);
 }
 
-#define CROWD 64
-
-struct crowd {
-	struct disk_io io[CROWD];
-	struct iovec iov[CROWD];
-	uint32_t left, failed;
-	struct fiber *fiber;
-};
-
-static struct crowd crowd;
-
-static void crowd_done(struct disk_io *io, int res)
-{
-	crowd.failed += res != 0;
-	if (--crowd.left == 0)
-		fiber_wake(crowd.fiber);
-}
-
-/* CROWD I/Os of 64 KiB at once; crowd_wait waits for them. */
-static void crowd_start(struct disk *disk, enum disk_op op, char *buf)
-{
-	crowd.left = CROWD;
-	crowd.failed = 0;
-	crowd.fiber = fiber_self();
-	for (uint32_t i = 0; i < CROWD; i++) {
-		crowd.iov[i] = (struct iovec){ buf + i * 64 * KIB, 64 * KIB };
-		crowd.io[i] = (struct disk_io){ .op = op,
-						.off_bytes = i * 64 * KIB,
-						.len_bytes = 64 * KIB,
-						.iov = &crowd.iov[i],
-						.iov_count = 1,
-						.done = crowd_done };
-		disk_submit(disk, &crowd.io[i]);
-	}
-}
-
-static void crowd_wait(void)
-{
-	while (crowd.left > 0)
-		fiber_park();
-}
-
 static void io_waits_for_the_server_body(void)
 {
 	char *out = suite_pattern(CROWD * 64 * KIB, 1), *in = suite_pattern(CROWD * 64 * KIB, 2);
@@ -404,13 +363,11 @@ static void io_waits_for_the_server_body(void)
 		if (round == 9)
 			assert_non_null(disk_away(disk));
 		serve_file_with_cache("disk");
-		crowd_wait();
-		assert_int_equal(crowd.failed, 0);
+		assert_int_equal(crowd_wait(), 0);
 		crowd_start(disk, DISK_READ, in);
 		stop_server(SIGKILL);
 		serve_file_with_cache("disk");
-		crowd_wait();
-		assert_int_equal(crowd.failed, 0);
+		assert_int_equal(crowd_wait(), 0);
 		assert_true(all_are(in, CROWD * 64 * KIB, (char)(round + 1)));
 	}
 	assert_null(disk_away(disk));
@@ -439,16 +396,14 @@ static void a_server_that_hangs_is_left_body(void)
 	crowd_start(disk, DISK_WRITE, out);
 	fiber_sleep_ns(300 * MS);
 	unit_server_signal(server, SIGCONT);
-	crowd_wait();
-	assert_int_equal(crowd.failed, 0);
+	assert_int_equal(crowd_wait(), 0);
 	hung = server;
 	unit_server_signal(hung, SIGSTOP);
 	crowd_start(disk, DISK_READ, in);
 	fiber_sleep_ns(1500 * MS);
 	assert_non_null(disk_away(disk));
 	serve_file_with_cache("disk");
-	crowd_wait();
-	assert_int_equal(crowd.failed, 0);
+	assert_int_equal(crowd_wait(), 0);
 	assert_memory_equal(in, out, CROWD * 64 * KIB);
 	unit_server_signal(hung, SIGKILL);
 	disk_close(disk);
@@ -475,8 +430,7 @@ static void io_is_given_up_when_asked_for_body(void)
 		begin_ns = loop_now_ns(loop_self());
 		unit_server_signal(server, SIGSTOP);
 		crowd_start(disk, op, in);
-		crowd_wait();
-		assert_int_equal(crowd.failed, CROWD);
+		assert_int_equal(crowd_wait(), CROWD);
 		assert_true(loop_now_ns(loop_self()) - begin_ns < 3000 * MS);
 		assert_int_equal(disk_flush(disk), -ETIMEDOUT);
 		stop_server(SIGKILL);
@@ -544,8 +498,7 @@ static void another_disk_is_not_written_body(void)
 		assert_true(all_are(in, MIB, 0));
 	}
 	serve_file_with_cache("disk");
-	crowd_wait();
-	assert_int_equal(crowd.failed, 0);
+	assert_int_equal(crowd_wait(), 0);
 	assert_int_equal(disk_flush(disk), 0);
 	read_file("disk", 0, in, CROWD * 64 * KIB);
 	assert_memory_equal(in, out, CROWD * 64 * KIB);

@@ -9,6 +9,7 @@
 #include "pool/runtime/fiber.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_loop.h"
+#include "tests/unit/unit_volume.h"
 
 #define BLOCKS 4096u
 #define VOLUME_BYTES ((uint64_t)BLOCKS * BLOCK_BYTES)
@@ -47,38 +48,11 @@ static void close_all(struct rig *rig)
 	pool_close(rig->pool);
 }
 
-struct request {
-	struct vio vio;
-	struct fiber *fiber;
-	bool done;
-	int res;
-};
-
-static void request_done(struct vio *vio, int res)
-{
-	struct request *r = container_of(vio, struct request, vio);
-
-	r->res = res;
-	r->done = true;
-	fiber_wake(r->fiber);
-}
-
 static void request(struct rig *rig, enum vio_op op, uint64_t off, uint64_t len)
 {
 	static uint8_t data[VIO_BYTES_MAX];
-	struct iovec iov = { data, len };
-	struct request r = { .vio = { .op = op,
-				      .off_bytes = off,
-				      .len_bytes = len,
-				      .iov = &iov,
-				      .iov_count = 1,
-				      .done = request_done },
-			     .fiber = fiber_self() };
 
-	volume_submit(rig->vol, &r.vio);
-	while (!r.done)
-		fiber_park();
-	assert_int_equal(r.res, 0);
+	assert_int_equal(unit_volume_request(rig->vol, op, off, len, data), 0);
 }
 
 static void change(struct rig *rig, bool map, uint32_t first, uint32_t count)
