@@ -426,7 +426,12 @@ int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segmen
 	return ret;
 }
 
-bool pool_is_low(const struct pool *pool)
+uint64_t pool_zones_free(const struct pool *pool)
 {
-	return pool->zones.low;
+	return pool->zones.free;
+}
+
+uint64_t pool_zones_wanted(const struct pool *pool)
+{
+	return pool->zones.wanted;
 }

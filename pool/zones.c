@@ -19,7 +19,6 @@
 #define WORD_BITS 64u
 #define RESERVE_MIN 4u
 #define RESERVE_SHARE 64u /* 1/64 of the pool */
-#define LOW_SHARE 8u      /* 1/8 above the reserve: time to clean */
 
 static uint32_t word_count(uint32_t zones)
 {
@@ -45,7 +44,11 @@ void zones_release(struct zones *zones)
 
 static void note_low(struct zones *zones)
 {
-	zones->low = zones->free < zones->reserve + zones->count / LOW_SHARE;
+	uint64_t low = zones->count / ZONES_LOW_SHARE > ZONES_LOW_MIN ? zones->count / ZONES_LOW_SHARE : ZONES_LOW_MIN;
+
+	if (low > zones->count / ZONES_LOW_SHARE_MAX)
+		low = zones->count / ZONES_LOW_SHARE_MAX;
+	zones->wanted = zones->free < zones->reserve + low ? zones->reserve + 2 * low - zones->free : 0;
 }
 
 /* Shares the reserve out again: the number of zones has changed. */

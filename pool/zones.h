@@ -21,9 +21,17 @@ struct zone_disk {
 struct zones {
 	struct zone_disk disks[POOL_DISKS_MAX];
 	uint32_t next_disk;	       /* round-robin among equals */
-	uint64_t count, free, reserve; /* of all present disks */
-	_Atomic bool low;	       /* less than 1/8 is free above the reserve; any loop reads */
+	uint64_t count, reserve;       /* of all present disks */
+	/* any loop reads */
+	_Atomic uint64_t free;
+	_Atomic uint64_t wanted;       /* by the cleaners, see ZONES_LOW_SHARE; 0: enough are free */
 };
+
+/* Cleaning begins when less than 1/32 of the zones, but at least 4 (or 1/8 if that is fewer), are free above the reserve. It
+ * brings back enough for twice that. */
+#define ZONES_LOW_SHARE 32u
+#define ZONES_LOW_MIN 4u
+#define ZONES_LOW_SHARE_MAX 8u
 
 void zones_init(struct zones *zones);
 void zones_release(struct zones *zones);

@@ -159,10 +159,10 @@ static bool same_mapping(const struct mapping *a, const struct mapping *b)
 	return a->segno == b->segno && a->index == b->index && a->crc == b->crc;
 }
 
-/* The segment of a mapped block, checked: the map on disk may say anything. */
-static struct lseg *segment_of(const struct lineage *lin, const struct mapping *m)
+/* Where the block of a mapping is, which it then says. Checked: the map on disk may say anything. */
+static int locate(struct lineage *lin, struct mapping *m, bool wait)
 {
-	return m->index < lin->segment_blocks ? lseg_get(lin, m->segno) : NULL;
+	return mapping_is_hole(m) ? 0 : places_locate(lin, &m->segno, &m->index, wait);
 }
 
 static void reader_begin(struct lineage *lin, struct vio *vio)
@@ -229,23 +229,24 @@ static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m,
 	int rc = -EIO;
 
 	for (int tries = 0; tries < REREADS_MAX; tries++) {
-		struct mapping before = *m;
-		struct lseg *lseg;
+		struct mapping before = *m, at = *m;
+		const struct lseg *lseg;
 		const uint8_t *unwritten;
 
 		if (mapping_is_hole(m)) {
 			memset(buf, 0, BLOCK_BYTES);
 			return 0;
 		}
-		lseg = segment_of(lin, m);
-		if (!lseg)
-			return -EIO;
-		unwritten = log_find_unwritten(lin, lseg, m->index);
+		rc = locate(lin, &at, true);
+		if (rc < 0)
+			return rc;
+		lseg = lseg_get(lin, at.segno);
+		unwritten = log_find_unwritten(lin, lseg, at.index);
 		if (unwritten) {
 			memcpy(buf, unwritten, BLOCK_BYTES);
 			return 0;
 		}
-		rc = segment_read(lin->pool, &lseg->seg, m->index, 1, buf);
+		rc = segment_read(lin->pool, &lseg->seg, at.index, 1, buf);
 		if (rc == 0 && crc32c(0, buf, BLOCK_BYTES) == m->crc)
 			return 0;
 		if (rc == 0)
@@ -294,7 +295,7 @@ struct read_op {
 	struct span span;
 	uint32_t pending, runs, iovs;
 	int res;
-	struct mapping map[VIO_BLOCKS_MAX];
+	struct mapping map[VIO_BLOCKS_MAX];  /* where the blocks lie */
 	struct seg_io io[READ_RUNS_MAX];
 	struct iovec iov[READ_IOVS_MAX];
 };
@@ -393,6 +394,18 @@ static uint32_t add_run(struct read_op *op, struct lineage *lin, struct lseg *ls
 	return n;
 }
 
+/* Finds the blocks. False: not for the fast path. */
+static bool read_locate(struct read_op *op, struct volume_state *vol)
+{
+	if (volume_lookup(vol, op->span.lba, op->span.count, op->map, false) < 0)
+		return false;
+	for (uint32_t i = 0; i < op->span.count; i++) {
+		if (locate(vol->lin, &op->map[i], false) < 0)
+			return false;
+	}
+	return true;
+}
+
 /* Copies what is in memory, zeroes holes, collects disk runs. False: not for the fast path. */
 static bool read_plan(struct read_op *op, struct lineage *lin)
 {
@@ -401,14 +414,12 @@ static bool read_plan(struct read_op *op, struct lineage *lin)
 
 	while (i < op->span.count) {
 		const struct mapping *m = &op->map[i];
-		struct lseg *lseg = mapping_is_hole(m) ? NULL : segment_of(lin, m);
+		struct lseg *lseg = mapping_is_hole(m) ? NULL : lseg_get(lin, m->segno);
 		const uint8_t *unwritten;
 		uint32_t n = 1;
 
-		if (mapping_is_hole(m)) {
+		if (!lseg) {
 			cursor_zero(&cur, BLOCK_BYTES);
-		} else if (!lseg) {
-			return false;
 		} else if ((unwritten = log_find_unwritten(lin, lseg, m->index))) {
 			cursor_write(&cur, unwritten, BLOCK_BYTES);
 		} else {
@@ -462,7 +473,7 @@ static bool read_start(struct vio *vio)
 	op->span = span_of(vio);
 	op->runs = op->iovs = 0;
 	op->res = 0;
-	if (volume_lookup(vol, op->span.lba, op->span.count, op->map, false) == 0 && read_plan(op, lin)) {
+	if (read_locate(op, vol) && read_plan(op, lin)) {
 		read_submit(op, lin);
 	} else {
 		read_free(lin->vl, op);
