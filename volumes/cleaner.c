@@ -3,7 +3,8 @@
  * It works within checkpoints, when all references have been counted: what has a count is live, and nothing else changes
  * counts or places meanwhile. While zones are wanted its fiber makes one checkpoint after the other. Each empties as many
  * segments as bring back what is wanted, those first of which the most is dead for the longest time (Rosenblum and
- * Ousterhout, "The Design and Implementation of a Log-Structured File System", ACM TOCS 1992):
+ * Ousterhout, "The Design and Implementation of a Log-Structured File System", ACM TOCS 1992), or, when the pool is full, those
+ * of which the most is dead:
  *
  *     data, meta     the batch headers lead to the blocks and their checksums; those with a count are appended to a host,
  *                    in pieces, and entered in new place blocks of the segment
@@ -25,9 +26,6 @@
 #include "pool/base/crc32c.h"
 #include "pool/base/mem.h"
 #include "volumes/lineage.h"
-
-/* Segments' worth of zones that hosts leave to the meta stream. */
-#define SPARE_SEGMENTS 2u
 
 /* Blocks that are to be moved at once: of one part of the segment that names them. */
 struct chunk {
@@ -59,13 +57,19 @@ static uint32_t chunk_max(const struct lineage *lin)
 	return max < PLACE_PIECE_BLOCKS ? max : PLACE_PIECE_BLOCKS;
 }
 
-/* Less live than a host will have: else it would go round in circles. */
+/* A host holds all of a segment but headers and what does not fit its end. What is live must be less by enough to pay for
+ * tables too: else the cleaner would go round in circles. */
+static uint32_t live_max(const struct lineage *lin)
+{
+	return lin->segment_blocks / 16 * 15 - chunk_max(lin);
+}
+
 static bool can_clean(const struct lineage *lin, const struct lseg *lseg)
 {
 	uint32_t live = lseg_live_after(lseg);
 
 	return lseg_has_zones(lseg) && !lseg->held && !lseg->freeing && !lseg->moved && !lseg->stuck &&
-	       lseg->unwritten == 0 && live > 0 && live + 2 * chunk_max(lin) < lin->segment_blocks / 8 * 7 &&
+	       lseg->unwritten == 0 && live > 0 && live < live_max(lin) &&
 	       (lseg->seg.stream != STREAM_DATA || lseg->last_seq < lin->log_point.seq);
 }
 
@@ -94,7 +98,7 @@ static int by_worth(const void *a, const void *b)
 
 static struct candidate weigh(const struct lineage *lin, struct lseg *lseg, uint64_t newest)
 {
-	double age = 1 + (newest > lseg->seg.grant ? (double)(newest - lseg->seg.grant) : 0);
+	double age = lin->nospace || newest < lseg->seg.grant ? 1 : 1 + (double)(newest - lseg->seg.grant);
 	double blocks = lin->segment_blocks, live = lseg_live_after(lseg);
 
 	return (struct candidate){ lseg, age * (blocks - live) / (blocks + live) };
@@ -132,12 +136,35 @@ static uint64_t dead_blocks(const struct lineage *lin)
 	return blocks;
 }
 
+/* Blocks that the checkpoint's tables may still need, at most: pages of counts, place blocks of all that is moved, and a few
+ * nodes above them. */
+static uint64_t tables_max(const struct lineage *lin)
+{
+	uint64_t places = 0;
+
+	for (uint32_t i = 0; i < lin->segs_cap; i++)
+		places += lin->segs[i] && (lin->segs[i]->moved || lin->segs[i]->cleaned);
+	places *= (lin->segment_blocks + PLACE_BLOCKS - 1) / PLACE_BLOCKS;
+	return (lin->refs.page_count + places) / 16 * 17 + lin->segment_blocks / 8;
+}
+
+/* Segments that hosts may still take: what the tables may need is left to the meta stream. */
+static uint64_t hosts_max(const struct lineage *lin)
+{
+	const struct stream *meta = &lin->stream[STREAM_META];
+	uint64_t segments = pool_zones_free(lin->pool) / (lin->policy.k + lin->policy.m), need = tables_max(lin);
+	uint64_t have = (meta->next ? lin->segment_blocks : 0) +
+		(meta->seg ? lin->segment_blocks - meta->head - (meta->open ? 1 + meta->open->data : 0) : 0);
+	uint64_t spare = need > have ? (need - have + lin->segment_blocks - 1) / lin->segment_blocks : 0;
+
+	return segments > spare ? segments - spare : 0;
+}
+
 /* What may be moved in one checkpoint: hosts must find zones, and it must not take much longer than the log that recovery may
  * have to replay. */
 static uint64_t moves_max(const struct lineage *lin)
 {
-	uint64_t segments = pool_zones_free(lin->pool) / (lin->policy.k + lin->policy.m);
-	uint64_t blocks = segments > SPARE_SEGMENTS ? (segments - SPARE_SEGMENTS) * lin->segment_blocks : 0;
+	uint64_t blocks = hosts_max(lin) * lin->segment_blocks;
 	uint64_t log_blocks = volumes_options(lin->vols)->checkpoint_log_bytes / BLOCK_BYTES;
 
 	return blocks < log_blocks ? blocks : log_blocks;
@@ -188,7 +215,7 @@ static bool read_chunk(struct cleaner *cl)
 	return true;
 }
 
-/* The blocks fit without another segment, or there are zones enough for one. */
+/* The blocks fit without another segment, or there may be one more. */
 static bool may_append(const struct lineage *lin, uint32_t blocks)
 {
 	const struct stream *st = &lin->stream[STREAM_MOVE];
@@ -196,7 +223,7 @@ static bool may_append(const struct lineage *lin, uint32_t blocks)
 
 	if (st->next || st->granting || (st->seg && head + batch_total_blocks(blocks, lin->policy.k) <= lin->segment_blocks))
 		return true;
-	return !lin->noreserve && pool_zones_free(lin->pool) >= SPARE_SEGMENTS * (lin->policy.k + lin->policy.m);
+	return !lin->noreserve && hosts_max(lin) > 0;
 }
 
 static int host_room(struct lineage *lin, uint32_t blocks, struct batch **b)

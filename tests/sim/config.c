@@ -103,6 +103,7 @@ static void draw_aging(struct sim_config *c, struct rng *rng)
 
 	c->zone_bytes = ZONE_BYTES_MIN;
 	c->volumes = 1;
+	c->manage_ns = 0;        /* no further volumes: each holds some open segments */
 	c->huge = false;
 	for (uint32_t i = 0; i < SIM_DISKS_MAX; i++) {
 		c->disk[i].size_bytes = 4 * MIB + zones / c->disks * c->zone_bytes;

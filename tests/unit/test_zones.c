@@ -109,7 +109,7 @@ static void data_leaves_the_reserve_on_every_disk(void **state)
 	add(0, 300);
 	add(1, 1000);
 	add(2, 4);
-	assert_true(zones.reserve >= 1304 / 64);
+	assert_true(zones.reserve >= 1304 / 32);
 	while (take(2, GRANT_DATA, at) == 0)
 		;
 	while (take(1, GRANT_DATA, at) == 0)
@@ -132,18 +132,18 @@ static void reserve_of_a_small_pool_is_at_most_a_quarter(void **state)
 	add(1, 8);
 	assert_int_equal(zones.reserve, 4);
 	add(2, 200);
-	assert_true(zones.reserve >= 4 && zones.reserve <= 6);
+	assert_true(zones.reserve >= 6 && zones.reserve <= 8);
 }
 
 static void zones_are_wanted_below_a_mark_above_the_reserve(void **state)
 {
 	struct zone_addr at;
 
-	add(0, 640);                         /* reserve 10, mark 20 */
+	add(0, 640);                         /* reserve 20, mark 20 */
 	assert_int_equal(zones.wanted, 0);
 	for (uint32_t free = 640; free-- > 1;) {
 		assert_int_equal(take(1, GRANT_RESERVE, &at), 0);
-		assert_int_equal(zones.wanted, free < 10 + 20 ? 10 + 2 * 20 - free : 0);
+		assert_int_equal(zones.wanted, free < 20 + 20 ? 20 + 2 * 20 - free : 0);
 	}
 	add(1, 640);
 	assert_int_equal(zones.wanted, 0);
