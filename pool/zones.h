@@ -27,9 +27,9 @@ struct zones {
 	_Atomic uint64_t wanted;       /* by the cleaners, see ZONES_LOW_SHARE; 0: enough are free */
 };
 
-/* Cleaning begins when less than 1/32 of the zones, but at least 4 (or 1/8 if that is fewer), are free above the reserve. It
+/* Cleaning begins when less than 1/64 of the zones, but at least 4 (or 1/8 if that is fewer), are free above the reserve. It
  * brings back enough for twice that. */
-#define ZONES_LOW_SHARE 32u
+#define ZONES_LOW_SHARE 64u
 #define ZONES_LOW_MIN 4u
 #define ZONES_LOW_SHARE_MAX 8u
 

@@ -370,9 +370,11 @@ static int free_dead(struct lineage *lin)
 
 static int merge_and_commit(struct lineage *lin)
 {
+	const struct stream *meta = &lin->stream[STREAM_META];
 	struct node_ptr live;
 	int rc = stream_wait_written(&lin->stream[STREAM_DATA], lin->log_point.seq - 1);
 
+	lin->meta_grant = meta->seg ? meta->seg->seg.grant : meta->last_grant + 1;
 	if (rc == 0)
 		rc = merge_images(lin);
 	if (rc == 0)

@@ -64,13 +64,23 @@ static uint32_t live_max(const struct lineage *lin)
 	return lin->segment_blocks / 16 * 15 - chunk_max(lin);
 }
 
+/* Whether all that may be live in it is known to maps and tables that are durable: replay has no need of it, and the
+ * checkpoint being made has not written to it. */
+static bool is_settled(const struct lineage *lin, const struct lseg *lseg)
+{
+	switch (lseg->seg.stream) {
+	case STREAM_DATA: return lseg->last_seq < lin->log_point.seq;
+	case STREAM_META: return lseg->seg.grant < lin->meta_grant;
+	default: return true;
+	}
+}
+
 static bool can_clean(const struct lineage *lin, const struct lseg *lseg)
 {
 	uint32_t live = lseg_live_after(lseg);
 
 	return lseg_has_zones(lseg) && !lseg->held && !lseg->freeing && !lseg->moved && !lseg->stuck &&
-	       lseg->unwritten == 0 && live > 0 && live < live_max(lin) &&
-	       (lseg->seg.stream != STREAM_DATA || lseg->last_seq < lin->log_point.seq);
+	       lseg->unwritten == 0 && live > 0 && live < live_max(lin) && is_settled(lin, lseg);
 }
 
 static uint64_t newest_grant(const struct lineage *lin)

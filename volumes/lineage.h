@@ -27,7 +27,8 @@
 #define MAP_LEVELS_MAX 12u
 #define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */
 #define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
-#define REF_PAGES_MAX 1024u      /* of reference counts, in memory during a checkpoint */
+#define REF_PAGES_MIN 8u         /* of reference counts, in memory during a checkpoint: 1/4 of the map cache within these */
+#define REF_PAGES_MAX 65536u
 #define REF_CHANGES_MAX (1u << 20) /* gathered before they are applied, in order of their place */
 #define PLACES_MAX 8192u          /* place blocks in memory, per lineage: 32 MiB */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
@@ -247,6 +248,7 @@ struct lineage {
 	bool cleaning_meta;              /* the one being made empties segments of the meta stream */
 	bool clean_in_vain;              /* there was nothing to clean, and no checkpoint since */
 	uint32_t emptied;                /* segments, by the last checkpoint that was to */
+	uint64_t meta_grant;             /* the checkpoint being made writes to this segment of the meta stream and later ones */
 
 	/* checkpoint */
 	bool checkpointing;

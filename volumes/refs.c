@@ -22,6 +22,14 @@ static uint32_t pages_per_segment(const struct lineage *lin)
 	return (lin->segment_blocks + REFS_PER_PAGE - 1) / REFS_PER_PAGE;
 }
 
+/* In memory: as much as a quarter of the map cache. */
+static uint32_t pages_max(const struct lineage *lin)
+{
+	uint64_t pages = volumes_options(lin->vols)->map_cache_bytes / BLOCK_BYTES / 4;
+
+	return pages < REF_PAGES_MIN ? REF_PAGES_MIN : pages > REF_PAGES_MAX ? REF_PAGES_MAX : (uint32_t)pages;
+}
+
 static uint64_t page_number(const struct lineage *lin, const struct lseg *lseg, uint32_t n)
 {
 	return (uint64_t)lseg->seg.segno * pages_per_segment(lin) + n;
@@ -153,7 +161,7 @@ static int load_page(struct lineage *lin, struct lseg *lseg, uint32_t n, struct 
 	struct ref_page *page;
 	int rc = 0;
 
-	if (refs->page_count >= REF_PAGES_MAX) {
+	if (refs->page_count >= pages_max(lin)) {
 		rc = write_pages(lin);
 		drop_pages(refs);
 	}

@@ -6,8 +6,8 @@
  * Prints for 4 KiB random reads and writes at depths 1 and 32, and 128 KiB sequential ones, requests a second and CPU time a
  * request, and what was written to the disk per byte.
  *
- * overwrite: a volume of so much (80) of all the pool's zones (ram:1G) is written once, and then so many times (5) its size at
- * random, 4 KiB at depth 32: what the cleaner costs in bytes written, and in time waited. */
+ * overwrite: a volume of so many percent (80) of what the pool has for data (ram:1G) is written once, and then so many times
+ * (5) its size at random, 4 KiB at depth 64: what the cleaner costs in bytes written, and in time waited. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -140,7 +140,6 @@ static void run_all(struct bench *b, struct request *requests)
 	b->op = VIO_READ, run(b, requests, 32, "4k random read");
 }
 
-/* The first run makes the volume so full; the pool is in balance after one more. */
 static void overwrite(struct bench *b, struct request *requests)
 {
 	struct pool_info info;
@@ -155,7 +154,7 @@ static void overwrite(struct bench *b, struct request *requests)
 	b->sequential = false;
 	b->stop_done = b->volume_bytes / b->len_bytes;
 	for (unsigned i = 0; i < b->times; i++) {
-		run(b, requests, 32, "overwrite");
+		run(b, requests, DEPTH_MAX, "overwrite");
 		pool_get_info(b->pool, &info);
 		printf("    latency: median %.1f us, p99.9 %.1f us, max %.1f us; %" PRIu64 " of %" PRIu64 " zones free\n",
 		       (double)histogram_percentile_ns(&b->latency, 0.5) / 1e3,
@@ -178,7 +177,7 @@ static int setup(struct bench *b, struct loop **loops, struct err *err)
 		rc = pool_create(&pool_opts, &disk, 1, &b->pool, err);
 	if (rc == 0 && b->percent > 0) {
 		pool_get_info(b->pool, &info);
-		b->volume_bytes = info.zones * info.zone_bytes / 100 * b->percent >> 20 << 20;
+		b->volume_bytes = (info.zones - info.zones_reserved) * info.zone_bytes / 100 * b->percent >> 20 << 20;
 		vol_opts.size_bytes = b->volume_bytes;
 	}
 	if (rc == 0)

@@ -139,11 +139,11 @@ static void zones_are_wanted_below_a_mark_above_the_reserve(void **state)
 {
 	struct zone_addr at;
 
-	add(0, 640);                         /* reserve 20, mark 20 */
+	add(0, 640);                         /* reserve 20, mark 10 */
 	assert_int_equal(zones.wanted, 0);
 	for (uint32_t free = 640; free-- > 1;) {
 		assert_int_equal(take(1, GRANT_RESERVE, &at), 0);
-		assert_int_equal(zones.wanted, free < 20 + 20 ? 20 + 2 * 20 - free : 0);
+		assert_int_equal(zones.wanted, free < 20 + 10 ? 20 + 2 * 10 - free : 0);
 	}
 	add(1, 640);
 	assert_int_equal(zones.wanted, 0);
