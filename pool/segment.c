@@ -574,7 +574,14 @@ int segment_move_columns(struct pool *pool, struct segment *segment)
 	return ret;
 }
 
-bool pool_is_low(const struct pool *pool)
+uint64_t pool_segments_free(const struct pool *pool, struct policy policy)
 {
-	return pool->zones.low;
+	return zones_segments(&pool->zones, policy);
+}
+
+uint64_t pool_segments_wanted(const struct pool *pool, struct policy policy)
+{
+	uint32_t cols = policy.k + policy.m;
+
+	return (pool->zones.wanted + cols - 1) / cols;
 }

@@ -3,7 +3,7 @@
  * A grant takes the disks with the most free zones; among equals the turn goes round, so that segments spread. On a disk
  * the search goes on where it last stopped: a freed zone is used again as late as possible.
  *
- * The reserve keeps the catalog, maps and cleaners alive in a pool that is full of data (P7): max(4, zones / 64) zones of
+ * The reserve keeps the catalog, maps and cleaners alive in a pool that is full of data (P7): max(4, zones / 32) zones of
  * the pool, but no more than a quarter of it, shared out to the disks by size and rounded up. It is held per disk and not
  * in the sum because a segment of several columns needs zones on different disks.
  *
@@ -19,8 +19,7 @@
 
 #define WORD_BITS 64u
 #define RESERVE_MIN 4u
-#define RESERVE_SHARE 64u /* 1/64 of the pool */
-#define LOW_SHARE 8u      /* 1/8 above the reserve: time to clean */
+#define RESERVE_SHARE 32u /* 1/32 of the pool: a checkpoint writes up to 1/80 anew, and hosts need room */
 
 static uint32_t word_count(uint32_t zones)
 {
@@ -46,7 +45,14 @@ void zones_release(struct zones *zones)
 
 static void note_low(struct zones *zones)
 {
-	zones->low = zones->refused || zones->free < zones->reserve + zones->count / LOW_SHARE;
+	uint64_t low = zones->count / ZONES_LOW_SHARE > ZONES_LOW_MIN ? zones->count / ZONES_LOW_SHARE : ZONES_LOW_MIN;
+
+	if (low > zones->count / ZONES_LOW_SHARE_MAX)
+		low = zones->count / ZONES_LOW_SHARE_MAX;
+	if (zones->free < zones->reserve + low)
+		zones->wanted = zones->reserve + 2 * low - zones->free;
+	else
+		zones->wanted = zones->refused ? low : 0;
 }
 
 /* Shares the reserve out again: the number of zones has changed. */
@@ -119,6 +125,26 @@ uint32_t zones_disks_in_use(const struct zones *zones)
 	for (uint32_t i = 0; i < POOL_DISKS_MAX; i++)
 		n += zones->disks[i].in_use;
 	return n;
+}
+
+uint64_t zones_segments(const struct zones *zones, struct policy policy)
+{
+	uint32_t cols = policy.k + policy.m, in_use = zones_disks_in_use(zones), with = cols < in_use ? cols : in_use;
+	uint64_t segments = with < policy.k ? 0 : UINT64_MAX, before;
+
+	do {                             /* no more than once on each disk */
+		uint64_t usable = 0;
+
+		before = segments;
+		for (uint32_t i = 0; i < POOL_DISKS_MAX; i++) {
+			const struct zone_disk *zd = &zones->disks[i];
+
+			if (zd->in_use)
+				usable += zd->free < before ? zd->free : before;
+		}
+		segments = segments == 0 ? 0 : usable / with;
+	} while (segments < before);
+	return segments;
 }
 
 /* --- choice of disks ---------------------------------------------------------------------------------------------- */

@@ -12,8 +12,10 @@
 #include "pool/pool.h"
 
 struct zone_disk {
-	bool present, in_use;
-	uint32_t count, free, reserve;
+	bool present;
+	uint32_t count, reserve;
+	_Atomic bool in_use;     /* any loop reads */
+	_Atomic uint32_t free;   /* the same */
 	uint32_t cursor; /* where the search for a free zone goes on */
 	uint64_t *taken; /* bitmap; bits from count on are set */
 };
@@ -21,10 +23,19 @@ struct zone_disk {
 struct zones {
 	struct zone_disk disks[POOL_DISKS_MAX];
 	uint32_t next_disk;	       /* round-robin among equals */
-	uint64_t count, free, reserve; /* of all disks in use */
+	/* of all disks in use */
+	uint64_t count, reserve;
 	bool refused;		       /* a grant found no zones, and none has become free since */
-	_Atomic bool low;	       /* refused, or less than 1/8 is free above the reserve; any loop reads */
+	/* any loop reads */
+	_Atomic uint64_t free;
+	_Atomic uint64_t wanted;       /* by the cleaners, see ZONES_LOW_SHARE; 0: enough are free */
 };
+
+/* Cleaning begins when less than 1/64 of the zones, but at least 4 (or 1/8 if that is fewer), are free above the reserve. It
+ * brings back enough for twice that. */
+#define ZONES_LOW_SHARE 64u
+#define ZONES_LOW_MIN 4u
+#define ZONES_LOW_SHARE_MAX 8u
 
 void zones_init(struct zones *zones);
 void zones_release(struct zones *zones);
@@ -51,5 +62,7 @@ void zones_give_back(struct zones *zones, const struct zone_addr *addrs, uint32_
 /* No zones are taken from a disk that is not in use, and its free ones are not counted. */
 void zones_set_in_use(struct zones *zones, uint32_t disk_id, bool in_use);
 uint32_t zones_disks_in_use(const struct zones *zones);
+/* How many segments could be granted, the reserve included. Any loop: as of some moment lately. */
+uint64_t zones_segments(const struct zones *zones, struct policy policy);
 
 #endif

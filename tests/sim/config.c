@@ -11,6 +11,7 @@
 #define MIB (1ull << 20)
 #define MS 1000000ull
 #define FILLS_ZONES_MIN 44u /* each volume holds some open segments whatever is in it */
+#define AGES_ZONES_MIN 28u
 #define ZONES_MIN 48u       /* of a pool that is not to be filled: enough for some segments of each volume */
 
 static bool chance(struct rng *rng, uint32_t per_mille)
@@ -134,6 +135,31 @@ static void draw_filling(struct sim_config *c, struct rng *rng)
 	c->lives = (uint32_t)rng_range(rng, 1, 2);
 }
 
+/* A pool just large enough, overwritten again and again in pieces: the cleaner has to move what is live. */
+static void draw_aging(struct sim_config *c, struct rng *rng)
+{
+	uint64_t zones = rng_range(rng, AGES_ZONES_MIN, 48);
+
+	c->zone_bytes = ZONE_BYTES_MIN;
+	c->volumes = 1;
+	c->manage_ns = 0;        /* no further volumes: each holds some open segments */
+	c->huge = false;
+	for (uint32_t i = 0; i < SIM_DISKS_MAX; i++) {
+		c->disk[i].size_bytes = 4 * MIB + zones / c->disks * c->zone_bytes;
+		if (c->disk[i].latency_ns > MS)
+			c->disk[i].latency_ns = MS;
+	}
+	c->window_sectors = zones * (c->zone_bytes / 512) * rng_range(rng, 25, 60) / 100;
+	c->sizes = chance(rng, 300) ? SIZES_MIXED : SIZES_LARGE;
+	c->ops = (uint32_t)rng_range(rng, 400, 1600);
+	c->read_per_mille = (uint32_t)rng_range(rng, 50, 200);
+	c->zero_per_mille = c->zero_per_mille > 100 ? 100 : c->zero_per_mille;
+	c->overlay_entries_max = rng_log_range(rng, 512, 16384);
+	c->checkpoint_log_bytes = rng_log_range(rng, MIB, 32 * MIB);
+	c->outcomes = (uint32_t)rng_range(rng, 2, 5);
+	c->exhaustive_max = 0;
+}
+
 /* ---- faults ---- */
 
 static void on_all_disks(struct sim_config *c, enum sim_fault fault, uint32_t per_mille)
@@ -230,6 +256,10 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 		draw_bad_disk(config, &rng);
 	else if (!config->fills && chance(&rng, 350))
 		draw_fault(config, &rng);
+	rng_seed(&rng, seed, 4);         /* of its own: a seed that does not age stays what it was */
+	config->ages = !config->fills && chance(&rng, 40);
+	if (config->ages)
+		draw_aging(config, &rng);
 	if (ops > 0)
 		config->ops = ops;
 }
@@ -249,7 +279,7 @@ void config_print(const struct sim_config *c)
 	       "outcomes, "
 	       "%u per mille power losses%s%s%s%s\n",
 	       c->ops, c->depth, (int)c->sizes, c->read_per_mille, c->zero_per_mille, c->flush_per_mille,
-	       c->fua_per_mille, c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : "",
+	       c->fua_per_mille, c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : c->ages ? ", ages the pool" : "",
 	       c->fail_memory ? ", allocations fail" : "", c->any_fault ? ", disks fail" : "",
 	       c->fail_recovery && c->any_fault ? " in recovery too" : "");
 	printf("  up to %u volumes and %u snapshots, %u per mille of operations are about them%s\n", c->volumes_max,

@@ -109,7 +109,7 @@ static void data_leaves_the_reserve_on_every_disk(void **state)
 	add(0, 300);
 	add(1, 1000);
 	add(2, 4);
-	assert_true(zones.reserve >= 1304 / 64);
+	assert_true(zones.reserve >= 1304 / 32);
 	while (take(2, GRANT_DATA, at) == 0)
 		;
 	while (take(1, GRANT_DATA, at) == 0)
@@ -132,21 +132,40 @@ static void reserve_of_a_small_pool_is_at_most_a_quarter(void **state)
 	add(1, 8);
 	assert_int_equal(zones.reserve, 4);
 	add(2, 200);
-	assert_true(zones.reserve >= 4 && zones.reserve <= 6);
+	assert_true(zones.reserve >= 6 && zones.reserve <= 8);
 }
 
-static void pool_is_low_below_an_eighth_above_the_reserve(void **state)
+static void zones_are_wanted_below_a_mark_above_the_reserve(void **state)
 {
 	struct zone_addr at;
 
-	add(0, 640);
-	assert_false(zones.low);
+	add(0, 640);                         /* reserve 20, mark 10 */
+	assert_int_equal(zones.wanted, 0);
 	for (uint32_t free = 640; free-- > 1;) {
 		assert_int_equal(take(1, GRANT_RESERVE, &at), 0);
-		assert_int_equal(zones.low, free < 10 + 80);
+		assert_int_equal(zones.wanted, free < 20 + 10 ? 20 + 2 * 10 - free : 0);
 	}
 	add(1, 640);
-	assert_false(zones.low);
+	assert_int_equal(zones.wanted, 0);
+}
+
+static void mark_of_a_small_pool_is_four_zones_but_at_most_an_eighth(void **state)
+{
+	struct zone_addr at;
+
+	add(0, 64);                          /* reserve 4 */
+	while (zones.free > 4 + 4)
+		assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 0);
+	assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 4 + 2 * 4 - 7);
+	zones_release(&zones);
+	add(0, 16);                          /* reserve 4 */
+	while (zones.free > 4 + 2)
+		assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 0);
+	assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 4 + 2 * 2 - 5);
 }
 
 static void too_few_disks_take_nothing(void **state)
@@ -263,7 +282,8 @@ int main(void)
 		zone_test(avoided_disk_is_used_only_without_another_choice),
 		zone_test(data_leaves_the_reserve_on_every_disk),
 		zone_test(reserve_of_a_small_pool_is_at_most_a_quarter),
-		zone_test(pool_is_low_below_an_eighth_above_the_reserve),
+		zone_test(zones_are_wanted_below_a_mark_above_the_reserve),
+		zone_test(mark_of_a_small_pool_is_four_zones_but_at_most_an_eighth),
 		zone_test(too_few_disks_take_nothing),
 		zone_test(with_too_few_disks_in_use_the_last_columns_get_no_zone),
 		zone_test(zone_is_taken_once),
