@@ -209,6 +209,7 @@ struct segment_load {
 
 static int load_columns(const struct segment_load *load, const struct segment *segment)
 {
+	zones_use_policy(&load->pool->zones, segment->policy);
 	for (int c = 0; c < segment->policy.k + segment->policy.m; c++) {
 		struct zone_addr at = segment->cols[c];
 

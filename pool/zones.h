@@ -25,22 +25,25 @@ struct zones {
 	uint32_t next_disk;	       /* round-robin among equals */
 	/* of all disks in use */
 	uint64_t count, reserve;
+	uint32_t widest;	       /* columns of the widest segments so far */
 	bool refused;		       /* a grant found no zones, and none has become free since */
 	/* any loop reads */
 	_Atomic uint64_t free;
 	_Atomic uint64_t wanted;       /* by the cleaners, see ZONES_LOW_SHARE; 0: enough are free */
 };
 
-/* Cleaning begins when less than 1/64 of the zones, but at least 4 (or 1/8 if that is fewer), are free above the reserve. It
- * brings back enough for twice that. */
+/* Cleaning begins when less than 1/64 of the zones, but at least 4 of the widest segments (or 1/8 of the zones if that is less),
+ * are free above the reserve. It brings back enough for twice that. */
 #define ZONES_LOW_SHARE 64u
-#define ZONES_LOW_MIN 4u
+#define ZONES_LOW_SEGMENTS 4u
 #define ZONES_LOW_SHARE_MAX 8u
 
 void zones_init(struct zones *zones);
 void zones_release(struct zones *zones);
 /* A bitmap for a disk of `count` zones, all free; NULL: no memory. To be given to zones_add_disk, or mem_free. */
 uint64_t *zones_bitmap_new(uint32_t count);
+/* There will be segments of this policy. */
+void zones_use_policy(struct zones *zones, struct policy policy);
 /* A disk with all its zones free. */
 void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint64_t *bitmap);
 
