@@ -142,7 +142,7 @@ static uint32_t draw_aging_forks(struct sim_config *c, struct rng *rng)
 		c->manage_ns = 0;
 		return 0;
 	}
-	c->manage_ns = rng_log_range(rng, 200000, 20 * MS);
+	c->manage_ns = rng_log_range(rng, 50000, 5 * MS);
 	c->snapshots_max = (uint32_t)rng_range(rng, 1, 2);
 	c->volumes_max = 2;
 	return c->snapshots_max + 1;
