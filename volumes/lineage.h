@@ -27,7 +27,7 @@
 #define MAP_LEVELS_MAX 12u
 #define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */
 #define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
-#define REF_PAGES_MIN 8u         /* of reference counts, in memory during a checkpoint: 1/4 of the map cache within these */
+#define REF_PAGES_MIN 1024u      /* of reference counts, in memory during a checkpoint: 1/4 of the map cache within these */
 #define REF_PAGES_MAX 65536u
 #define REF_PAGES_KEPT 256u      /* ... and between checkpoints */
 #define PLACES_MAX 8192u         /* place blocks in memory, per lineage: 32 MiB */
