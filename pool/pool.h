@@ -245,7 +245,8 @@ void pool_flush_disks(struct pool *pool, uint64_t disks[DISK_SET_WORDS]);
  * is trusted, written or granted any more. -EIO: the pool cannot do without it; if it has not failed before, nothing has
  * changed. Waits; fibers of any loop. */
 int pool_lose_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
-/* Does the segment have columns without a zone, or on disks that are out and to be removed? Any loop. */
+/* Does the segment have columns without a zone, or on disks that are out and to be removed, and is there a disk with room for
+ * them? Any loop. */
 bool segment_wants_columns(const struct pool *pool, const struct segment *segment);
 /* Gives such columns a zone on other disks, where there are any, and calls them lost, durably. The segment is not being
  * written. Any loop. 0, or -errno: *segment is as before. */

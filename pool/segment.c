@@ -531,9 +531,11 @@ static bool col_wanted(const struct pool *pool, struct zone_addr at)
 
 bool segment_wants_columns(const struct pool *pool, const struct segment *segment)
 {
-	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++)
+	uint32_t cols = segment->policy.k + segment->policy.m;
+
+	for (uint32_t c = 0; c < cols && segment->policy.m > 0; c++)
 		if (col_wanted(pool, segment->cols[c]))
-			return true;
+			return zones_have_another(&pool->zones, segment->cols, cols);
 	return false;
 }
 

@@ -270,6 +270,11 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 	return 0;
 }
 
+bool zones_have_another(const struct zones *zones, const struct zone_addr *have, uint32_t cols)
+{
+	return choose_disk(zones, GRANT_DATA, UINT32_MAX, have, cols) != POOL_DISKS_MAX;
+}
+
 bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out)
 {
 	uint32_t id = choose_disk(zones, GRANT_DATA, UINT32_MAX, have, cols);

@@ -13,16 +13,17 @@
 
 struct zone_disk {
 	bool present;
-	uint32_t count, reserve;
-	_Atomic bool in_use;     /* any loop reads */
-	_Atomic uint32_t free;   /* the same */
+	uint32_t count;
+	/* any loop reads */
+	_Atomic bool in_use;
+	_Atomic uint32_t free, reserve;
 	uint32_t cursor; /* where the search for a free zone goes on */
 	uint64_t *taken; /* bitmap; bits from count on are set */
 };
 
 struct zones {
 	struct zone_disk disks[POOL_DISKS_MAX];
-	uint32_t next_disk;	       /* round-robin among equals */
+	_Atomic uint32_t next_disk;    /* round-robin among equals; any loop reads */
 	/* of all disks in use */
 	uint64_t count, reserve;
 	uint32_t widest;	       /* columns of the widest segments so far */
@@ -59,6 +60,8 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 bool zones_take_at(struct zones *zones, struct zone_addr at);
 /* One more zone for a segment that has cols already, on a disk that it is not on. False: there is none. */
 bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out);
+/* Is there one? Any loop: as of some moment lately. */
+bool zones_have_another(const struct zones *zones, const struct zone_addr *have, uint32_t cols);
 bool zones_is_taken(const struct zones *zones, struct zone_addr at);
 /* Columns without a zone are passed over. */
 void zones_give_back(struct zones *zones, const struct zone_addr *addrs, uint32_t cols);
