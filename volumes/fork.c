@@ -157,7 +157,8 @@ static int settle(struct volume_state *vol, const struct volume_state *snapshot)
 	return rc;
 }
 
-/* Takes the volume's tree over. */
+/* Takes the volume's tree over. It is one of the lineage's images once it is committed: a checkpoint takes its time over those
+ * that go. */
 static struct volume_state *make_old(const struct volume_state *vol, uint64_t id)
 {
 	struct volume_format f = { .number = le32_of((uint32_t)id), .size_bytes = le64_of(vol->size_bytes),
@@ -191,7 +192,6 @@ int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot
 	layer_push(vol, top);
 	lin->forking++;
 	lin->images++;
-	list_push_back(&lin->volumes, &old->node);
 	vol->origin = snapshot->number;
 	vol->fork_seq = st->open ? st->open->seq : st->next_seq;
 	vol->fork_birth = lin->birth++;
@@ -210,6 +210,7 @@ void rollback_end(struct volume_state *vol, struct volume_state *old, bool commi
 
 	lin->forking--;
 	if (committed) {
+		list_push_back(&lin->volumes, &old->node);
 		checkpoint_start(lin);
 	} else {
 		vol->origin = old->origin;
