@@ -48,7 +48,7 @@ struct cat_disk {
 	_Atomic bool *failed; /* set when a write or flush fails */
 	bool out;	      /* failed, and accounted for: it gets no more writes */
 	bool stale;	      /* loading: it ends before the last acknowledged transaction */
-	bool behind;	      /* loading: it lacks the newest checkpoint of all */
+	bool behind;	      /* loading: a crash kept the newest checkpoint from it */
 	struct cat_stamp own; /* loading: its newest checkpoint */
 	struct disk_io io;    /* of the running parallel write */
 	struct iovec iov;

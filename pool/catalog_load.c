@@ -399,7 +399,7 @@ static int check_no_stale_disk(struct loader *l)
 
 		if (own->valid)
 			l->cat->disks[d]->own = (struct cat_stamp){ own->ident.generation, own->ident.stamp };
-		l->cat->disks[d]->behind = !same_ident(&l->found[d][l->newest.half], &l->newest);
+		l->cat->disks[d]->behind = l->records == 0 && !same_ident(&l->found[d][l->newest.half], &l->newest);
 		l->cat->disks[d]->stale = is_stale(l, d);
 		if (l->cat->disks[d]->stale && !l->cat->loss_fn)
 			return err_set(l->err, -EUCLEAN,
