@@ -565,7 +565,9 @@ int catalog_resume(struct catalog *cat)
 	do {
 		for (uint32_t i = 0; i < cat->disk_count; i++)
 			cat->disks[i]->out = atomic_load(cat->disks[i]->failed);
-		ret = catalog_flush_all(cat);
+		ret = catalog_spread(cat);
+		if (!ret)
+			ret = catalog_flush_all(cat);
 	} while (ret > 0);
 	if (!ret)
 		ret = checkpoint_locked(cat, cat->loss_fn != NULL);

@@ -48,6 +48,7 @@ struct cat_disk {
 	_Atomic bool *failed; /* set when a write or flush fails */
 	bool out;	      /* failed, and accounted for: it gets no more writes */
 	bool stale;	      /* loading: it ends before the last acknowledged transaction */
+	bool behind;	      /* loading: it lacks the newest checkpoint of all */
 	struct cat_stamp own; /* loading: its newest checkpoint */
 	struct disk_io io;    /* of the running parallel write */
 	struct iovec iov;
@@ -68,6 +69,7 @@ struct catalog {
 	_Atomic uint64_t next_id; /* any thread may take one */
 	uint8_t pool_uuid[16];
 	uint64_t stamp, generation, seq;     /* of the last checkpoint; of the last durable transaction */
+	uint64_t settled_seq;                /* transactions up to here are on every disk that is not out */
 	struct cat_stamp newest;	     /* checkpoint that a disk may have at most, whether its write was completed or not */
 	uint64_t journal_pos, journal_bytes; /* next record; the smallest journal of all disks */
 	uint64_t payload_max;                /* of a checkpoint, on the smallest area */
@@ -114,7 +116,7 @@ int catalog_readmit(struct catalog *cat, struct disk *disk, struct cat_txn *txn)
 /* Makes whatever catalog the disk's halves hold unreadable, and flushes. */
 int catalog_wipe_disk(struct disk *disk, const struct catalog_half half[2]);
 
-/* --- between the three files ------------------------------------------------------------------------------------ */
+/* --- between the files of the catalog ----------------------------------------------------------------------------- */
 
 /* Applies a payload's entries to memory, for loading. -EUCLEAN, -ENOMEM. */
 int catalog_apply_loaded(struct catalog *cat, const struct cat_entry *entry);
@@ -125,6 +127,10 @@ enum cat_area { CAT_CHECKPOINT, CAT_JOURNAL };
 int catalog_write_all(struct catalog *cat, enum cat_area area, uint64_t generation, uint64_t off, const void *buf,
 		      uint64_t len);
 int catalog_flush_all(struct catalog *cat);
+
+/* After loading, before anything else is written: brings the newest checkpoint to the disks that lack it, unflushed. 1: a
+ * disk has failed and is marked. */
+int catalog_spread(struct catalog *cat);
 
 /* One journal record with this payload, which stands at cat->chunk + sizeof(struct record_head). */
 int catalog_write_record(struct catalog *cat, uint32_t payload_bytes);
