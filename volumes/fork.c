@@ -82,8 +82,7 @@ static void link_image(struct volume_state *origin, struct volume_state *image, 
 	layers_share(image, origin);
 	push_if(origin, top[0]);
 	push_if(image, top[1]);
-	list_push_back(&lin->volumes, &image->node);
-	lin->images++;
+	lineage_link(lin, image);
 	lin->forking++;
 }
 
@@ -191,7 +190,6 @@ int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot
 	layers_release(vol);             /* empty ones, which others may have on top of the old tree */
 	layer_push(vol, top);
 	lin->forking++;
-	lin->images++;
 	vol->origin = snapshot->number;
 	vol->fork_seq = st->open ? st->open->seq : st->next_seq;
 	vol->fork_birth = lin->birth++;
@@ -210,7 +208,7 @@ void rollback_end(struct volume_state *vol, struct volume_state *old, bool commi
 
 	lin->forking--;
 	if (committed) {
-		list_push_back(&lin->volumes, &old->node);
+		lineage_link(lin, old);
 		checkpoint_start(lin);
 	} else {
 		vol->origin = old->origin;
@@ -221,7 +219,6 @@ void rollback_end(struct volume_state *vol, struct volume_state *old, bool commi
 		vol->flags = old->flags & ~VOLUME_DELETED;
 		vol->size_bytes = old->size_bytes;
 		vol->fresh = false;
-		lin->images--;
 		volume_state_free(old);
 	}
 	lineage_drain_soon(lin);
