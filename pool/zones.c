@@ -3,7 +3,7 @@
  * A grant takes the disks with the most free zones; among equals the turn goes round, so that segments spread. On a disk
  * the search goes on where it last stopped: a freed zone is used again as late as possible.
  *
- * The reserve keeps the catalog, maps and cleaners alive in a pool that is full of data (P7): 4 of the widest segments or
+ * The reserve keeps the catalog, maps and cleaners alive in a pool that is full of data (P7): 8 of the widest segments or
  * zones / 32, whichever is more, but no more than a quarter of the pool, shared out to the disks by size and rounded up. It is
  * held per disk and not in the sum because a segment of several columns needs zones on different disks.
  *
@@ -18,7 +18,7 @@
 #include "pool/base/mem.h"
 
 #define WORD_BITS 64u
-#define RESERVE_SEGMENTS 4u
+#define RESERVE_SEGMENTS 8u
 #define RESERVE_SHARE 32u /* 1/32 of the pool: a checkpoint writes up to 1/80 anew, and hosts need room */
 
 static uint32_t word_count(uint32_t zones)

@@ -158,14 +158,15 @@ static uint64_t tables_max(const struct lineage *lin)
 	return (lin->refs.page_count + places) / 16 * 17 + lin->segment_blocks / 8;
 }
 
-/* Segments that hosts may still take: what the tables may need is left to the meta stream. */
+/* Segments that hosts may still take: what the tables may need is left to the meta stream, and one to the data stream, for
+ * discards and for what a write that fails has to move. */
 static uint64_t hosts_max(const struct lineage *lin)
 {
 	const struct stream *meta = &lin->stream[STREAM_META];
 	uint64_t segments = pool_segments_free(lin->pool, lin->policy), need = tables_max(lin);
 	uint64_t have = (meta->next ? lin->segment_blocks : 0) +
 		(meta->seg ? lin->segment_blocks - meta->head - (meta->open ? 1 + meta->open->data : 0) : 0);
-	uint64_t spare = need > have ? (need - have + lin->segment_blocks - 1) / lin->segment_blocks : 0;
+	uint64_t spare = 1 + (need > have ? (need - have + lin->segment_blocks - 1) / lin->segment_blocks : 0);
 
 	return segments > spare ? segments - spare : 0;
 }
