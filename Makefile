@@ -126,8 +126,8 @@ $(O)/libunit.a:      $(call objs,$(UNIT_SRCS))
 $(O)/libtools.a:     $(call objs,$(filter-out tools/poold.c,$(POOLD_SRCS)))
 
 $(O)/poold:     $(call objs,tools/poold.c) $(USE_tools)
-$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(USE_base)
-$(O)/poolctl:   LIBS := -ljansson -lisal
+$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(call archives,snapshots) $(USE_base)
+$(O)/poolctl:   LIBS := -ljansson -lisal -lnbd
 $(O)/poolvm:    $(call objs,$(POOLVM_SRCS)) $(USE_vmm)
 $(O)/poolvm:    LIBS := -ljansson -lisal -lpthread
 $(O)/simulator: $(call objs,$(SIM_SRCS)) $(USE_sim)

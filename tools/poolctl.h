@@ -141,6 +141,8 @@ enum cli_exit cli_volume_show(struct cli *cli);
 enum cli_exit cli_volume_resize(struct cli *cli);
 enum cli_exit cli_volume_rename(struct cli *cli);
 enum cli_exit cli_volume_delete(struct cli *cli);
+enum cli_exit cli_volume_import(struct cli *cli);
+enum cli_exit cli_volume_export(struct cli *cli);
 enum cli_exit cli_clone(struct cli *cli);
 enum cli_exit cli_snapshot_create(struct cli *cli);
 enum cli_exit cli_snapshot_list(struct cli *cli);
@@ -148,6 +150,9 @@ enum cli_exit cli_snapshot_show(struct cli *cli);
 enum cli_exit cli_snapshot_rename(struct cli *cli);
 enum cli_exit cli_snapshot_delete(struct cli *cli);
 enum cli_exit cli_snapshot_rollback(struct cli *cli);
+enum cli_exit cli_send(struct cli *cli);
+enum cli_exit cli_recv(struct cli *cli);
+
 enum cli_exit cli_snapshot_diff(struct cli *cli);
 enum cli_exit cli_export_add(struct cli *cli);
 enum cli_exit cli_export_list(struct cli *cli);

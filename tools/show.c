@@ -268,7 +268,9 @@ const char *show_volume_state(const struct volume_info *info)
 {
 	if (info->failed)
 		return "failed";
-	return info->parked ? "parked" : "ok";
+	if (info->parked)
+		return "parked";
+	return info->receiving ? "receiving" : "ok";
 }
 
 static json_t *image_addresses(const struct daemon_pool *pool, uint64_t id)
@@ -331,6 +333,7 @@ static json_t *snapshot_to_json(const struct daemon_pool *pool, const struct vol
 	show_image_name(&json, "snapshot", pool, info->name);
 	show_put(&json, "volume", json_sprintf("%s/%.*s", pool->name, (int)(at - info->name), info->name));
 	show_text(&json, "name", at + 1);
+	show_uuid(&json, "guid", &info->guid);
 	show_image_common(&json, pool, info, space);
 	return json;
 }

@@ -57,7 +57,16 @@ int directory_stop_lineage(struct lineage *lin, bool abandon);
 /* fiber_call_on for what must be done: tries again when there is no memory. fn returns 0. */
 void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 
+/* --- receive.c --- */
+
+/* The volume's object as it will be with this mark. */
+void directory_put_mark(struct cat_txn *txn, const struct volume_state *vol, struct receive_mark mark);
+
 /* --- snapshot.c --- */
+
+/* A complete snapshot of a volume that is being received. `change` is held. */
+int directory_receive_snapshot(struct volumes *vols, struct volume_state *origin, const char *own, const struct uuid *guid,
+			       uint64_t created_s, struct receive_mark mark, struct err *err);
 
 /* Takes the name from images of one lineage; their space comes back in the background. One transaction. */
 int directory_delete_images(struct volumes *vols, struct volume_state **image, uint32_t count, struct err *err);

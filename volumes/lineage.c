@@ -74,6 +74,8 @@ struct volume_state *volume_state_new(struct lineage *lin, uint64_t id, const st
 	vol->fork_seq = le64_get(f->fork_seq);
 	vol->fork_birth = le32_get(f->fork_birth);
 	memcpy(vol->name, f->name, POOL_NAME_MAX);
+	memcpy(vol->guid.b, f->guid, sizeof(f->guid));
+	vol->receive = (struct receive_mark){ le64_get(f->receive_seq), le32_get(f->receive_crc) };
 	vol->root.ptr.segno = SEGNO_NONE;
 	list_init(&vol->watches);
 	list_init(&vol->node);

@@ -184,6 +184,8 @@ struct volume_state {
 	uint64_t size_bytes;
 	uint64_t created_s;
 	uint32_t flags;
+	struct uuid guid;
+	struct receive_mark receive;     /* RECEIVING. Owner: the pool's loop */
 	uint32_t opens;                  /* owner: the pool's loop */
 	/* fork: what a fresh image begins with */
 	uint32_t origin;                 /* number of the image it was made from; NUMBER_NONE */

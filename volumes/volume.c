@@ -42,9 +42,11 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 			  struct err *err)
 {
 	struct policy policy = opts->policy.k ? opts->policy : (struct policy){ 1, 0 };
-	struct volume_format vf = { .version = le32_of(1), .size_bytes = le64_of(size_bytes),
+	struct volume_format vf = { .version = le32_of(2), .size_bytes = le64_of(size_bytes),
 				    .created_s = le64_of(vols->loop->ops->wall_s(vols->loop)),
+				    .flags = le32_of(opts->receiving ? VOLUME_RECEIVING : 0),
 				    .origin = le32_of(NUMBER_NONE) };
+	struct uuid guid = uuid_new(vols->loop);
 	struct lineage_format lf = { .version = le32_of(1), .k = policy.k, .m = policy.m, .seq = le64_of(1),
 				     .head_index = le32_of(UINT32_MAX), .birth = le32_of(1),
 				     .live = { .segno = le32_of(SEGNO_NONE) },
@@ -60,6 +62,7 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 		return err_set(err, rc, "cannot create volume '%s': out of memory", opts->name);
 	vf.lineage = le64_of(lin->id);
 	memcpy(vf.name, opts->name, strlen(opts->name));
+	memcpy(vf.guid, guid.b, sizeof(vf.guid));
 	vol = lineage_add_volume(lin, pool_new_id(vols->pool), &vf);
 	if (vol)
 		vol->fresh = true;
@@ -378,6 +381,9 @@ static int fill_info(struct volume_state *vol, struct volume_info *info)
 	*info = (struct volume_info){ .id = vol->id, .created_s = vol->created_s, .policy = vol->lin->policy,
 				      .home = vol->lin->loop->index, .opens = vol->opens };
 	info->snapshot = vol->flags & VOLUME_SNAPSHOT;
+	info->receiving = vol->flags & VOLUME_RECEIVING;
+	info->guid = vol->guid;
+
 	info->snapshots = vol->snapshot_count;
 	directory_name(vol, info->name);
 	origin = vol->origin != NUMBER_NONE ? directory_find_number(vol->vols, vol->lin, vol->origin) : NULL;

@@ -95,6 +95,7 @@ struct volume_create_opts {
 	const char *name;
 	uint64_t size_bytes;             /* rounded up to 4 KiB; 1 .. VOLUME_SIZE_MAX */
 	struct policy policy;            /* {0, 0}: plain */
+	bool receiving;                  /* as after volume_receive_begin */
 };
 int volume_create(struct volumes *volumes, const struct volume_create_opts *opts, struct err *err);
 /* A volume or a snapshot, of which clones and other snapshots may exist. It is gone at once; what it held alone comes back in
@@ -125,6 +126,24 @@ int volume_get_space(struct volumes *volumes, const char *name, struct volume_sp
 /* Images deleted whose space has not come back yet, and the blocks they map at most. */
 int volumes_get_reclaim(struct volumes *volumes, uint64_t *images, uint64_t *blocks);
 
+/* Receiving: a volume takes, difference by difference, what snapshots of a volume elsewhere hold. Until volume_receive_end what it
+ * holds is nobody's: it has no other snapshots or clones made of it meanwhile. A rollback ends it too. How far the stream has
+ * come is kept with the volume; what the mark says is the caller's business.
+ *
+ * -ENOENT: no snapshot of the volume has the guid `base`; -EBUSY: the volume is in use, or differs from that snapshot. */
+struct receive_mark {
+	uint64_t seq;
+	uint32_t crc;
+};
+int volume_receive_begin(struct volumes *volumes, const char *name, const struct uuid *base, struct err *err);
+/* Everything before the mark has been written and flushed. */
+int volume_receive_set_mark(struct volumes *volumes, const char *name, struct receive_mark mark, struct err *err);
+int volume_receive_get_mark(struct volumes *volumes, const char *name, struct receive_mark *mark, struct err *err);
+/* "VOLUME@SNAPSHOT", complete: the volume holds what the snapshot with this guid does. One transaction with the mark. */
+int volume_receive_snapshot(struct volumes *volumes, const char *name, const struct uuid *guid, uint64_t created_s,
+			    struct receive_mark mark, struct err *err);
+int volume_receive_end(struct volumes *volumes, const char *name, struct err *err);
+
 struct volume_counters {
 	uint64_t ios[VIO_OP_COUNT], bytes[VIO_OP_COUNT], errors[VIO_OP_COUNT];
 	uint64_t data_bytes_written;     /* to disks: batches, headers and padding included */
@@ -137,6 +156,8 @@ struct volume_info {
 	char name[VOLUME_NAME_BYTES];
 	char origin[VOLUME_NAME_BYTES];  /* what it was made from, "" if from nothing or from what is gone */
 	bool snapshot;
+	bool receiving;                  /* what it holds is incomplete */
+	struct uuid guid;                /* of a snapshot: equal ones hold the same, in whatever pool */
 	uint32_t snapshots;              /* that the volume has */
 	uint64_t id, size_bytes, created_s;
 	struct policy policy;
