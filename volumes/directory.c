@@ -401,6 +401,8 @@ static int load_volumes(struct volumes *vols, struct list *todo)
 		if (!(vol->flags & VOLUME_DELETED))
 			list_push_back(&vols->volumes, &vol->dir);
 		rc = load_map_root(vols, vol);
+		if (rc == 0)
+			rc = epoch_load(vol);
 		if (rc < 0)
 			return rc;
 	}
@@ -432,6 +434,7 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 	list_init(&vols->volumes);
 	fmutex_init(&vols->change);
 	fmutex_init(&vols->measure);
+	fmutex_init(&vols->claims);
 	fmutex_init(&vols->directory);
 	vols->squeeze.fn = squeeze_all;
 	list_init(&vols->squeeze.node);

@@ -16,6 +16,7 @@ struct volumes {
 	struct list volumes;             /* struct volume_state by dir */
 	struct fmutex change;            /* held by what changes volumes, or needs them unchanged over I/O */
 	struct fmutex measure;           /* held by who takes `change` only to measure */
+	struct fmutex claims;            /* held while an epoch changes */
 	struct fmutex directory;         /* held while `volumes` is walked, and when one is freed */
 	struct task squeeze;
 	_Atomic bool squeeze_queued;
@@ -45,6 +46,13 @@ void directory_start_lineage(struct lineage *lin, const struct lineage_format *f
 int directory_stop_lineage(struct lineage *lin, bool abandon);
 /* fiber_call_on for what must be done: tries again when there is no memory. fn returns 0. */
 void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg);
+
+/* --- epoch.c --- */
+
+int epoch_load(struct volume_state *vol) __attribute__((warn_unused_result));
+/* Adds to a transaction that nobody who ever wrote the volume may go on; and notes it, when that is durable. Not open. */
+void epoch_fence_in(struct cat_txn *txn, const struct volume_state *vol);
+void epoch_fenced(struct volume_state *vol);
 
 /* --- snapshot.c --- */
 

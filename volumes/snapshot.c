@@ -238,6 +238,8 @@ static int end_on_home(void *arg)
 	struct rollback_call *call = arg;
 
 	rollback_end(call->vol, call->old, call->committed);
+	if (call->committed)
+		epoch_fenced(call->vol);
 	return 0;
 }
 
@@ -256,6 +258,7 @@ static int commit_rollback(struct volumes *vols, const struct rollback_call *cal
 		cat_put(&txn, CAT_MAP, call->old_id, map->data, map->len_bytes);
 		cat_del(&txn, CAT_MAP, call->vol->id);
 	}
+	epoch_fence_in(&txn, call->vol);
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
 	return rc;
@@ -321,6 +324,8 @@ int directory_delete_images(struct volumes *vols, struct volume_state **image, u
 		f.flags = le32_of(image[i]->flags | VOLUME_DELETED);
 		memset(f.name, 0, sizeof(f.name));
 		cat_put(&txn, CAT_VOLUME, image[i]->id, &f, sizeof(f));
+		if (image[i]->epoch > 0)
+			cat_del(&txn, CAT_EPOCH, image[i]->id);
 	}
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);

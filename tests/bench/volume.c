@@ -16,6 +16,7 @@
 
 #include "pool/base/size.h"
 #include "pool/runtime/reactor.h"
+#include "tests/unit/unit_volume.h"
 #include "volumes/volume.h"
 
 #define DEPTH_MAX 64
@@ -158,7 +159,7 @@ static int setup(struct bench *b, struct loop **loops, struct err *err)
 		rc = volumes_open(b->pool, &opts, &b->vols, err);
 	if (rc == 0)
 		rc = volume_create(b->vols, &vol_opts, err);
-	return rc < 0 ? rc : volume_open(b->vols, "v", &b->vol, err);
+	return rc < 0 ? rc : unit_volume_open(b->vols, "v", &b->vol, err);
 }
 
 static void bench_fiber(void *arg)
