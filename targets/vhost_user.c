@@ -164,6 +164,8 @@ static void on_gone(void *arg)
 		return;
 	if (vu->session)
 		vhost_session_start_rings(vu->session);
+	else
+		vhost_user_rest(vu);
 	waitq_wake_all(&vu->changed);
 }
 
@@ -284,6 +286,7 @@ static struct vhost_session *session_new(struct vhost_user *vu, int sock)
 	s->sock = sock;
 	s->backend_fd = -1;
 	s->fiber = fiber_self();
+	s->epoch_seen = volume_epoch(vu->dev.volume);
 	fd_cancel_init(&s->cancel);
 	s->ring_count = vu->dev.queues;
 	for (uint32_t i = 0; i < s->ring_count; i++)
@@ -343,6 +346,7 @@ void vhost_user_serve(struct vhost_user *vu, int sock)
 	session_end(s, orderly);
 	vu->session = NULL;
 	mem_free(s);
+	vhost_user_rest(vu);
 	waitq_wake_all(&vu->changed);
 }
 

@@ -169,6 +169,9 @@ int daemon_snapshot_rename(struct daemon *daemon, const char *name, const char *
 int daemon_snapshot_rollback(struct daemon *daemon, const char *name, struct err *err)
 	__attribute__((warn_unused_result));
 
+/* Whoever writes the volume may not go on. */
+int daemon_volume_fence(struct daemon *daemon, const char *name, struct err *err) __attribute__((warn_unused_result));
+
 /* A new size: absolute, or relative to the present one. */
 struct resize_request {
 	bool relative; /* delta_bytes counts, else size_bytes */
@@ -187,9 +190,10 @@ struct export_request {
 	const char *address;
 	uint32_t queues; /* vhost-user-blk; 0: default */
 	bool read_only;
+	bool standby; /* beside another writable export: its clients may write when the other's do not */
 	const char *tls_certs, *tls_psk; /* nbd: absolute path of one of both, or NULL */
 };
-/* At most one writable export of a volume. */
+/* At most one writable export of a volume, and any number on standby. */
 int daemon_export_add(struct daemon *daemon, const struct export_request *request, struct err *err)
 	__attribute__((warn_unused_result));
 /* Gives one of both: the volume or snapshot (which then must have one export only) or the address; the other is NULL. */

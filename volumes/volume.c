@@ -508,6 +508,17 @@ int volume_open(struct volumes *vols, const char *name, struct volume **out, str
 	return rc;
 }
 
+struct volume *volume_dup(const struct volume *volume)
+{
+	struct volume *dup = mem_zalloc(sizeof(*dup));
+
+	if (!dup)
+		return NULL;
+	dup->state = volume->state;
+	dup->state->opens++;
+	return dup;
+}
+
 void volume_close(struct volume *volume)
 {
 	volume_rest(volume);

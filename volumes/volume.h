@@ -187,6 +187,8 @@ void volumes_count(const struct volumes *volumes, uint64_t *volume_count, uint64
 
 /* A handle, INACTIVE; several may exist. The volume's home loop is fixed while it is open. */
 int volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err);
+/* Another handle of the same volume, INACTIVE. NULL: no memory. Pool's loop. */
+struct volume *volume_dup(const struct volume *volume);
 /* No request may be in flight. */
 void volume_close(struct volume *volume);
 struct loop *volume_loop(const struct volume *volume);

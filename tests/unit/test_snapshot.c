@@ -143,8 +143,8 @@ static void check_changes(struct rig *rig, const struct image *a, const struct i
 	uint32_t block = 0, count;
 	int rc = 0;
 
-	assert_int_equal(unit_volume_open(rig->vols, a->name, &vol, &rig->err), 0);
-	assert_int_equal(unit_volume_open(rig->vols, b->name, &since, &rig->err), 0);
+	assert_int_equal(volume_open(rig->vols, a->name, &vol, &rig->err), 0);
+	assert_int_equal(volume_open(rig->vols, b->name, &since, &rig->err), 0);
 	while (block < BLOCKS && rc == 0) {
 		rc = volume_changes(vol, since, (uint64_t)block * BLOCK_BYTES, (uint64_t)(BLOCKS - block) * BLOCK_BYTES,
 				    extent, 64, &count);
@@ -167,8 +167,8 @@ static uint64_t changed_blocks(struct rig *rig, const struct image *a, const str
 	uint64_t blocks = 0;
 	uint32_t count;
 
-	assert_int_equal(unit_volume_open(rig->vols, a->name, &vol, &rig->err), 0);
-	assert_int_equal(unit_volume_open(rig->vols, b->name, &since, &rig->err), 0);
+	assert_int_equal(volume_open(rig->vols, a->name, &vol, &rig->err), 0);
+	assert_int_equal(volume_open(rig->vols, b->name, &since, &rig->err), 0);
 	assert_int_equal(volume_changes(vol, since, 0, BLOCKS * BLOCK_BYTES, extent, 64, &count), 0);
 	for (uint32_t i = 0; i < count; i++)
 		blocks += extent[i].mapped ? extent[i].len_bytes / BLOCK_BYTES : 0;
