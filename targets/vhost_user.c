@@ -219,9 +219,10 @@ static bool answers_itself(uint32_t request)
 	return request == VHOST_GET_VRING_BASE || request == VHOST_GET_INFLIGHT_FD;
 }
 
-static void set_ack(struct vhost_session *s, bool failed)
+/* 0, or what went wrong: the protocol asks for no more than that it is not 0. */
+static void set_ack(struct vhost_session *s, int rc)
 {
-	s->answer.payload.u64 = le64_of(failed);
+	s->answer.payload.u64 = le64_of((uint64_t)-rc);
 	vhost_msg_set_header(&s->answer, vhost_msg_request(&s->msg), VHOST_FLAG_REPLY, sizeof(s->answer.payload.u64));
 }
 
@@ -238,7 +239,7 @@ static int handle(struct vhost_session *s)
 	if (rc < 0 && (!ack || answers_itself(request)))
 		return rc;
 	if (ack && !has_answer(s))
-		set_ack(s, rc < 0);
+		set_ack(s, rc);
 	/* Descriptors that nobody took are closed before the front end can know that we are done. */
 	vhost_msg_release(&s->msg);
 	return has_answer(s) ? send_answer(s) : 0;
