@@ -454,7 +454,7 @@ static void disk_life(struct world *w)
 	default: rc = volumes_scrub(w->vols);
 	}
 	trace(TRACE_MANAGE, MANAGE_DISK_LIFE, w->config.bad_disk, (uint64_t)-rc, 0);
-	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV)
+	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV && !world_excuses(w, rc, env_tick()))
 		sim_fail("disk life: error %d, %s", -rc, err.msg);
 }
 
