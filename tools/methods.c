@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tools/daemon.h"
@@ -395,6 +396,41 @@ static int snapshot_rollback_method(void *daemon, struct params *params, json_t 
 	return ret ? ret : daemon_snapshot_rollback(daemon, name, err);
 }
 
+static json_t *diff_ranges(const struct diff_page *page)
+{
+	json_t *ranges = json_array();
+
+	for (uint32_t i = 0; i < page->count; i++) {
+		const struct diff_range *r = &page->range[i];
+
+		json_array_append_new(ranges, json_pack("{s:I, s:I, s:b}", "offset", (json_int_t)r->off_bytes, "length",
+							(json_int_t)r->len_bytes, "data", r->data));
+	}
+	if (json_array_size(ranges) == page->count)
+		return ranges;
+	json_decref(ranges);
+	return NULL;
+}
+
+static int snapshot_diff_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *from = param_text(params, "from");
+	const char *to = param_text_or(params, "to", NULL);
+	uint64_t offset = param_u64_or(params, "offset", VOLUME_SIZE_MAX, 0);
+	struct diff_page *page;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_snapshot_diff(daemon, from, to, offset, &page, err);
+	if (ret)
+		return ret;
+	ret = give(json_pack("{s:I, s:I, s:o}", "size_bytes", (json_int_t)page->size_bytes, "next_offset",
+			     (json_int_t)page->next_bytes, "ranges", diff_ranges(page)),
+		   result, err);
+	free(page);
+	return ret;
+}
+
 /* --- exports ---------------------------------------------------------------------------------------------- */
 
 static int export_add_method(void *daemon, struct params *params, json_t **result, struct err *err)
@@ -504,6 +540,8 @@ const struct jsonrpc_method methods[] = {
 	{ "snapshot.rename", snapshot_rename_method, "snapshot, new_name: change the name" },
 	{ "snapshot.delete", snapshot_delete_method, "snapshot: delete a snapshot" },
 	{ "snapshot.rollback", snapshot_rollback_method, "snapshot: give its volume back what the snapshot holds" },
+	{ "snapshot.diff", snapshot_diff_method,
+	  "from[, to, offset]: ranges in which an image, or the volume now, differs from a snapshot; a page of them" },
 	{ "export.add", export_add_method,
 	  "volume, kind, address[, queues, read_only, tls_certs, tls_psk]: serve a volume, or a snapshot read-only" },
 	{ "export.list", export_list_method, "all exports" },

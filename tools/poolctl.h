@@ -147,6 +147,7 @@ enum cli_exit cli_snapshot_show(struct cli *cli);
 enum cli_exit cli_snapshot_rename(struct cli *cli);
 enum cli_exit cli_snapshot_delete(struct cli *cli);
 enum cli_exit cli_snapshot_rollback(struct cli *cli);
+enum cli_exit cli_snapshot_diff(struct cli *cli);
 enum cli_exit cli_export_add(struct cli *cli);
 enum cli_exit cli_export_list(struct cli *cli);
 enum cli_exit cli_export_remove(struct cli *cli);

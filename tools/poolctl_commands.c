@@ -107,6 +107,8 @@ const struct cli_command cli_commands[] = {
 	{ "snapshot", "show", "POOL/VOLUME@SNAPSHOT", NULL, cli_snapshot_show, false, "show a snapshot" },
 	{ "snapshot", "rename", "POOL/VOLUME@SNAPSHOT NAME", NULL, cli_snapshot_rename, false,
 	  "give a snapshot another name" },
+	{ "snapshot", "diff", "POOL/VOLUME@SNAPSHOT [POOL/VOLUME[@SNAPSHOT]]", NULL, cli_snapshot_diff, false,
+	  "tell what changed since a snapshot" },
 	{ "snapshot", "rollback", "POOL/VOLUME@SNAPSHOT", yes_options, cli_snapshot_rollback, false,
 	  "give a volume back what its snapshot holds" },
 	{ "snapshot", "delete", "POOL/VOLUME@SNAPSHOT", yes_options, cli_snapshot_delete, false, "delete a snapshot" },
