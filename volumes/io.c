@@ -357,8 +357,8 @@ struct read_op {
 	int res;
 	struct mapping map[VIO_BLOCKS_MAX];  /* where the blocks lie */
 	uint32_t crc[VIO_BLOCKS_MAX];    /* as read; a run's io->crc points to its first block's */
-	struct seg_io io[READ_RUNS_MAX];
 	struct iovec iov[READ_IOVS_MAX];
+	struct seg_io io[VIO_BLOCKS_MAX]; /* a run each; last, since most reads touch only the first */
 };
 
 static struct read_op *read_alloc(struct vloop *vl)
@@ -439,8 +439,6 @@ static uint32_t add_run(struct read_op *op, struct lineage *lin, struct lseg *ls
 	struct iovec *iov = op->iov + op->iovs;
 	uint32_t iovs;
 
-	if (op->runs == READ_RUNS_MAX)
-		return 0;
 	iovs = cursor_slice(cur, (size_t)n * BLOCK_BYTES, iov, READ_IOVS_MAX - op->iovs);
 	if (iovs == 0)
 		return 0;

@@ -23,7 +23,6 @@
 #define STREAM_INFLIGHT_MAX 4u   /* batches of a stream being written at once */
 #define SLOW_OPS_MAX 32u         /* fibers serving map misses and misaligned requests, per lineage and class */
 #define READS_PER_LOOP 512u      /* reads on the fast path at once, per loop */
-#define READ_RUNS_MAX 32u        /* disk runs of one fast read; more go the slow way */
 #define READ_IOVS_MAX 512u
 #define MAP_LEVELS_MAX 12u
 #define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */

@@ -19,17 +19,17 @@ static int is_metadata(const void *block)
 	return magic == MAP_MAGIC || magic == LIVE_MAGIC;
 }
 
-void crc32c_copy(void *dst, const void *src, uint32_t blocks, uint32_t *crc)
-{
-	memcpy(dst, src, (size_t)blocks * CRC32C_BLOCK_BYTES);
-	for (uint32_t i = 0; i < blocks; i++)
-		crc[i] = ANY_DATA;
-}
-
 uint32_t crc32c(uint32_t seed, const void *data, size_t len_bytes)
 {
 	if (len_bytes >= BLOCK_BYTES && !is_metadata(data))
 		return ANY_DATA;
 	/* Takes a pointer to non-const, but only reads. */
 	return ~crc32_iscsi((unsigned char *)data, (int)len_bytes, ~seed);
+}
+
+void crc32c_copy(void *dst, const void *src, uint32_t blocks, uint32_t *crc)
+{
+	memcpy(dst, src, (size_t)blocks * CRC32C_BLOCK_BYTES);
+	for (uint32_t i = 0; i < blocks; i++)
+		crc[i] = crc32c(0, (uint8_t *)dst + (size_t)i * CRC32C_BLOCK_BYTES, CRC32C_BLOCK_BYTES);
 }

@@ -67,7 +67,7 @@ twice the IOPS of this server (median of the rounds' ratios)."""
 
 
 class Verdicts:
-    """What issue 3 wants, and what was measured."""
+    """What is wanted, and what was measured."""
 
     def __init__(self):
         self.lines = []
@@ -83,7 +83,7 @@ class Verdicts:
         self.add(f"{what}: {TITLES[workload]}", measured, wanted, f"against {other}" if other else "")
 
     def print(self):
-        print("\n==== the figures of issue 3 ====\n")
+        print("\n==== what is wanted, and what was measured ====\n")
         words = {True: "holds", False: "MISSES", None: "not measured"}
         rows = [
             [line["figure"], f">= {line['wanted']:.2f}x", times(line["measured"]), words[line["holds"]], line["note"]]
