@@ -49,6 +49,7 @@ struct check_counts {
 
 struct check_opts {
 	bool headers; /* look at batch headers */
+	bool partial; /* disks may be missing, as long as everything can be read without them */
 	bool data;    /* verify data */
 	/* Required. `where`: "disk /dev/sdb", "lineage 7, segment 3, block 12". */
 	void (*problem)(void *arg, const char *where, const char *what);

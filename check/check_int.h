@@ -12,7 +12,7 @@
 #define UUID_BYTES 16
 
 enum { KIND_POOL = 1, KIND_DISK, KIND_SEGMENT, KIND_LINEAGE, KIND_VOLUME, KIND_MAP };
-enum { STREAM_OF_DATA, STREAM_OF_META };
+enum { STREAM_OF_DATA, STREAM_OF_META, STREAM_OF_MOVED };
 
 /* An area of a disk. */
 struct area {

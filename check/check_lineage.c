@@ -1,9 +1,13 @@
-/* A lineage: its segments, and all that leads to their blocks, as its last checkpoint left it. See volumes/map_format.h for the bytes.
+/* A lineage: its segments, and all that leads to their blocks, as its last checkpoint left it. See volumes/map_format.h for the
+ * bytes, and volumes/place_format.h.
  *
- * First the batch headers tell which blocks are data. Then the trees of all images are walked, which share nodes: a node is gone into
- * when it is met for the first time, and met again counts as one reference more. Then come the pages of reference counts, found by a
- * tree of their own, and the liveness table, which both are referred to by nobody else; and what was found is compared with what they
- * say. Where a pointer is wrong the walk goes on beside it, but nothing is compared: it could not agree. */
+ * First the batch headers tell which blocks are data. The liveness table tells which segments were moved, and the place blocks,
+ * found by a tree of their own, where to. Then the trees of all images are walked, which share nodes: a node is gone into when
+ * it is met for the first time, and met again counts as one reference more. Then come the pages of reference counts, found by
+ * another tree. Tables, pages and their trees are referred to by nobody else, and every moved block in use must have a place to
+ * itself. In the end what was found is compared with what counts and liveness say. Where a pointer is wrong the walk goes on
+ * beside it, but nothing is compared: it could not agree. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +15,12 @@
 #include "check/check_int.h"
 #include "pool/base/crc32c.h"
 
+#define PLACE_MAGIC 0x636c7070u
+#define PART_BLOCKS 16384u
+#define PIECES_MAX 168u
+#define PLACED_OFF 32u
+#define PIECES_OFF 2080u
+#define PIECE_BYTES 12u
 #define SEGNOS_MAX (1u << 24)
 #define NODE_MAGIC 0x70616d70u
 #define TABLE_MAGIC 0x76696c70u
@@ -24,16 +34,21 @@
 #define COUNTS_PER_PAGE 2048u
 #define FLAG_SNAPSHOT 2u
 #define FLAG_DELETED 4u
-#define UNSEALED NONE
+#define LINEAGE_BYTES 88u /* shorter: without places */
 
-enum { OWN = 1, WITHIN = 2 }; /* of the counts or the table; data of a batch */
+enum { OWN = 1, WITHIN = 2, HOSTED = 4 }; /* of tables or their trees; data of a batch; a moved block in use is here */
 
 struct column {
 	uint32_t disk, zone;
 };
 
+/* Where a block is that was moved. */
+struct moved_to {
+	uint32_t host, index;
+};
+
 struct segment {
-	uint64_t grant, owner;
+	uint64_t grant, owner; /* grant 0: it was moved, and has no zones any more */
 	uint32_t segno, sealed, stream, k, m, lost;
 	struct column col[COLS_MAX];
 	/* what was found */
@@ -41,7 +56,8 @@ struct segment {
 	uint16_t *found;        /* references to each block by images and their nodes */
 	uint16_t *recorded;     /* the same by the pages of counts */
 	uint8_t *flags;
-	uint32_t *below; /* meta: blocks mapped below a node */
+	struct moved_to *place; /* of each block; NULL: it was not moved */
+	uint32_t *below;        /* blocks mapped below a node */
 };
 
 struct lineage {
@@ -103,7 +119,7 @@ static void disks_check(struct check *c)
 
 		if (o->len_bytes != 48 || id >= CHECK_DISKS_MAX)
 			problem(c, "its object makes no sense", "disk number %llu", (unsigned long long)id);
-		else if (get(o->data + 28, 4) == 0 && !c->member[id].disk)
+		else if (get(o->data + 28, 4) == 0 && !c->member[id].disk && !c->opts->partial)
 			problem(c, "it belongs to the pool and is in use, but was not given", "disk number %llu",
 				(unsigned long long)id);
 	}
@@ -139,26 +155,51 @@ static void segment_free(struct segment *s)
 	free(s->recorded);
 	free(s->flags);
 	free(s->below);
+	free(s->place);
 	free(s);
 }
 
-static void segment_add(struct lineage *lin, const struct segment *from)
+/* Makes room for the number. False: there is none. */
+static bool make_slot(struct lineage *lin, uint32_t segno)
+{
+	uint32_t cap = segno + 1 > 2 * lin->segnos ? segno + 1 : 2 * lin->segnos;
+	struct segment **slots;
+
+	if (segno < lin->segnos)
+		return true;
+	slots = realloc(lin->segment, cap * sizeof(*slots));
+	if (!slots) {
+		lin->c->error = -ENOMEM;
+		return false;
+	}
+	memset(slots + lin->segnos, 0, (cap - lin->segnos) * sizeof(*slots));
+	lin->segment = slots;
+	lin->segnos = cap;
+	return true;
+}
+
+static struct segment *segment_add(struct lineage *lin, const struct segment *from)
 {
 	struct check *c = lin->c;
-	struct segment *s = check_alloc(c, 1, sizeof(*s));
+	struct segment *s = make_slot(lin, from->segno) ? check_alloc(c, 1, sizeof(*s)) : NULL;
 
 	if (!s)
-		return;
+		return NULL;
 	*s = *from;
 	s->found = check_alloc(c, lin->blocks, sizeof(*s->found));
 	s->recorded = check_alloc(c, lin->blocks, sizeof(*s->recorded));
 	s->flags = check_alloc(c, lin->blocks, sizeof(*s->flags));
 	s->below = s->stream == STREAM_OF_META ? check_alloc(c, lin->blocks, sizeof(*s->below)) : NULL;
+	if (c->error) {
+		segment_free(s);
+		return NULL;
+	}
 	lin->segment[s->segno] = s;
+	return s;
 }
 
-/* Of this lineage. False: there are none, or no memory. */
-static bool segments_collect(struct lineage *lin, bool add)
+/* Those of this lineage. False: no memory. */
+static bool segments_collect(struct lineage *lin)
 {
 	struct check *c = lin->c;
 	struct segment s;
@@ -166,15 +207,11 @@ static bool segments_collect(struct lineage *lin, bool add)
 	for (size_t i = object_from(c, KIND_SEGMENT, 0); object_is(c, i, KIND_SEGMENT) && !c->error; i++) {
 		if (!segment_parse(&c->objects[i], &s) || s.owner != lin->id)
 			continue;
-		if (!add && s.segno >= lin->segnos)
-			lin->segnos = s.segno + 1;
-		else if (add && (s.k != lin->k || s.m != lin->m))
-			problem(c, "its policy is not its log's", "lineage %llu, segment %u",
-				(unsigned long long)lin->id, s.segno);
-		else if (add && lin->segment[s.segno])
-			problem(c, "two have this number", "lineage %llu, segment %u", (unsigned long long)lin->id,
-				s.segno);
-		else if (add)
+		if (s.k != lin->k || s.m != lin->m)
+			problem(c, "its policy is not its log's", "lineage %llu, segment %u", (unsigned long long)lin->id, s.segno);
+		else if (s.segno < lin->segnos && lin->segment[s.segno])
+			problem(c, "two have this number", "lineage %llu, segment %u", (unsigned long long)lin->id, s.segno);
+		else
 			segment_add(lin, &s);
 	}
 	return !c->error;
@@ -216,12 +253,30 @@ static bool restore(const struct lineage *lin, const struct segment *s, uint32_t
 	return right;
 }
 
+/* The host of a block that was moved; NULL: there is none. */
+static struct segment *host_of(const struct lineage *lin, const struct moved_to *to)
+{
+	struct segment *host = to->host < lin->segnos ? lin->segment[to->host] : NULL;
+
+	return host && !host->place && host->stream == STREAM_OF_MOVED && to->index < lin->blocks ? host : NULL;
+}
+
 /* A block that `is_right` accepts, from wherever it lies as it is. */
 static bool read_block(const struct lineage *lin, const struct segment *s, uint32_t index,
 		       bool (*is_right)(const uint8_t *block, const void *arg), const void *arg, uint8_t *out)
 {
-	uint32_t col = index % s->k, row = index / s->k;
+	uint32_t col, row;
 
+	if (s->place) {
+		const struct moved_to *to = &s->place[index];
+
+		s = host_of(lin, to);
+		index = to->index;
+	}
+	if (!s)
+		return false;
+	col = index % s->k;
+	row = index / s->k;
 	if (read_cell(lin, s, col, row, out) && is_right(out, arg))
 		return true;
 	for (uint32_t copy = 1; s->k == 1 && copy <= s->m; copy++) {
@@ -240,11 +295,11 @@ static struct segment *segment_of(struct lineage *lin, const struct pointer *p, 
 {
 	struct segment *s = p->segno < lin->segnos ? lin->segment[p->segno] : NULL;
 
-	if (!s || s->stream != stream) {
+	if (!s || (!s->place && s->stream != stream)) {
 		wrong(lin, "a pointer leads to no segment of its kind", p->segno, p->index);
 		return NULL;
 	}
-	if (p->index >= lin->blocks || (lin->c->opts->headers && !(s->flags[p->index] & WITHIN))) {
+	if (p->index >= lin->blocks || (lin->c->opts->headers && !s->place && !(s->flags[p->index] & WITHIN))) {
 		wrong(lin, "a pointer leads to where no batch has data", p->segno, p->index);
 		return NULL;
 	}
@@ -275,7 +330,7 @@ static struct segment *own(struct lineage *lin, const struct pointer *p, bool co
 
 	if (!s)
 		return NULL;
-	if (s->flags[p->index] & OWN || s->found[p->index] > 0) {
+	if (s->place || s->flags[p->index] & OWN || s->found[p->index] > 0) {
 		wrong(lin, "a block is used for two things", p->segno, p->index);
 		return NULL;
 	}
@@ -448,6 +503,40 @@ static void images_walk(struct lineage *lin)
 	}
 }
 
+/* --- maps of tables -------------------------------------------------------------------------------------------------- */
+
+typedef void take_fn(struct lineage *lin, uint64_t number, const struct pointer *p);
+
+static void walk_table_map(struct lineage *lin, const struct spot *at, take_fn *take)
+{
+	const struct segment *s = own(lin, &at->p, true);
+	uint8_t node[BLOCK];
+	uint32_t count = 0;
+
+	if (!s || !map_node(lin, s, at, node, &count))
+		return;
+	for (uint32_t i = 0; i < count; i++) {
+		struct spot child = child_of(at, node, i, count);
+
+		if (at->level > 0)
+			walk_table_map(lin, &child, take);
+		else
+			take(lin, get(node + ENTRIES_OFF + i * NODE_ENTRY_BYTES, 8), &child.p);
+	}
+}
+
+/* Height and root as the lineage's record has them. */
+static void walk_tables(struct lineage *lin, const uint8_t *record, take_fn *take)
+{
+	uint32_t height = (uint32_t)get(record, 4);
+	struct spot root = { .p = get_pointer(record + 4), .level = height - 1, .end = UINT64_MAX };
+
+	if (height > LEVELS_MAX)
+		wrong(lin, "a map of tables is too high", height, 0);
+	else if (height > 0)
+		walk_table_map(lin, &root, take);
+}
+
 /* --- reference counts ---------------------------------------------------------------------------------------------- */
 
 static void take_page(struct lineage *lin, uint64_t number, const struct pointer *p)
@@ -466,43 +555,42 @@ static void take_page(struct lineage *lin, uint64_t number, const struct pointer
 		of->recorded[first + i] = (uint16_t)get(page + 2 * (size_t)i, 2);
 }
 
-static void walk_counts(struct lineage *lin, const struct spot *at)
-{
-	const struct segment *s = own(lin, &at->p, true);
-	uint8_t node[BLOCK];
-	uint32_t count;
-
-	if (!s || !map_node(lin, s, at, node, &count))
-		return;
-	for (uint32_t i = 0; i < count; i++) {
-		struct spot child = child_of(at, node, i, count);
-
-		if (at->level > 0)
-			walk_counts(lin, &child);
-		else
-			take_page(lin, get(node + ENTRIES_OFF + i * NODE_ENTRY_BYTES, 8), &child.p);
-	}
-}
-
-static void read_counts(struct lineage *lin, const uint8_t *record)
-{
-	uint32_t height = (uint32_t)get(record + 56, 4);
-	struct spot root = { .p = get_pointer(record + 60), .level = height - 1, .end = UINT64_MAX };
-
-	if (height > LEVELS_MAX)
-		wrong(lin, "the map of reference counts is too high", height, 0);
-	else if (height > 0)
-		walk_counts(lin, &root);
-}
-
 /* --- liveness ------------------------------------------------------------------------------------------------------ */
+
+/* Its zones may be there yet. NULL: it is named twice, or there is no memory. */
+static struct segment *segment_moved(struct lineage *lin, uint32_t segno)
+{
+	struct segment none = { .segno = segno, .k = lin->k, .m = lin->m };
+	struct segment *s = segno < lin->segnos ? lin->segment[segno] : NULL;
+
+	if (!s)
+		s = segment_add(lin, &none);
+	if (!s || s->place)
+		return NULL;
+	s->place = check_alloc(lin->c, lin->blocks, sizeof(*s->place));
+	if (!s->below)
+		s->below = check_alloc(lin->c, lin->blocks, sizeof(*s->below));
+	if (s->place)
+		memset(s->place, 0xff, lin->blocks * sizeof(*s->place));
+	return lin->c->error ? NULL : s;
+}
+
+static struct segment *segment_told(struct lineage *lin, uint32_t segno, uint64_t grant)
+{
+	struct segment *s;
+
+	if (grant == 0)
+		return segno < SEGNOS_MAX ? segment_moved(lin, segno) : NULL;
+	s = segno < lin->segnos ? lin->segment[segno] : NULL;
+	return s && !s->place && s->grant == grant ? s : NULL;
+}
 
 static void take_told(struct lineage *lin, const uint8_t *entry)
 {
 	uint32_t segno = (uint32_t)get(entry + 8, 4), live = (uint32_t)get(entry + 12, 4);
-	struct segment *s = segno < lin->segnos ? lin->segment[segno] : NULL;
+	struct segment *s = segment_told(lin, segno, get(entry, 8));
 
-	if (!s || s->grant != get(entry, 8) || s->told > 0 || live == 0)
+	if (!s || s->told > 0 || live == 0)
 		wrong(lin, "the liveness table names a segment that is not there, twice, or without need", segno, 0);
 	else
 		s->told = live;
@@ -528,6 +616,64 @@ static void read_table(struct lineage *lin, struct pointer p)
 	}
 }
 
+/* --- places -------------------------------------------------------------------------------------------------------- */
+
+/* Where each block of a part is. False: the pieces are not in order. */
+static bool place_blocks(const struct lineage *lin, struct segment *s, uint32_t first, const uint8_t *block)
+{
+	uint32_t count = (uint32_t)get(block + 12, 4), n = 0;
+	struct moved_to to = { NONE, 0 };
+
+	for (uint32_t i = 0; i < PART_BLOCKS && first + i < lin->blocks; i++) {
+		const uint8_t *piece = block + PIECES_OFF + (size_t)n * PIECE_BYTES;
+
+		if (n < count && get(piece, 4) == i) {
+			to = (struct moved_to){ (uint32_t)get(piece + 4, 4), (uint32_t)get(piece + 8, 4) };
+			n++;
+		}
+		if (!(block[PLACED_OFF + i / 8] >> i % 8 & 1))
+			continue;
+		s->place[first + i] = to;
+		to.index++;
+	}
+	return n == count;
+}
+
+static void take_places(struct lineage *lin, uint64_t number, const struct pointer *p)
+{
+	uint32_t parts = (lin->blocks + PART_BLOCKS - 1) / PART_BLOCKS, part = (uint32_t)(number % parts);
+	struct segment *of = number / parts < lin->segnos ? lin->segment[number / parts] : NULL;
+	const struct segment *in = own(lin, p, true);
+	uint8_t block[BLOCK];
+
+	if (!of || !of->place)
+		wrong(lin, "there are places for a segment that was not moved", (uint32_t)(number / parts), 0);
+	if (!of || !of->place || !in || !meta_block(lin, in, p, 0, block))
+		return;
+	if (get(block, 4) != PLACE_MAGIC || get(block + 4, 4) != number / parts || get(block + 8, 4) != part ||
+	    get(block + 12, 4) == 0 || get(block + 12, 4) > PIECES_MAX || get(block + 16, 8) != lin->id ||
+	    !place_blocks(lin, of, part * PART_BLOCKS, block))
+		wrong(lin, "a place block makes no sense", p->segno, p->index);
+}
+
+/* Each block in use has a place of its own, where a batch has data. */
+static void count_hosted(struct lineage *lin, struct segment *s)
+{
+	for (uint32_t i = 0; s->place && i < lin->blocks; i++) {
+		struct segment *host = s->found[i] > 0 ? host_of(lin, &s->place[i]) : NULL;
+		uint8_t *flags = host ? &host->flags[s->place[i].index] : NULL;
+
+		if (s->found[i] == 0)
+			continue;
+		if (!host || *flags & HOSTED || (lin->c->opts->headers && !(*flags & WITHIN))) {
+			wrong(lin, "a moved block has no place, or not to itself", s->segno, i);
+			continue;
+		}
+		*flags |= HOSTED;
+		host->counted++;
+	}
+}
+
 /* --- comparing ------------------------------------------------------------------------------------------------------ */
 
 static bool counts_agree(struct lineage *lin, const struct segment *s)
@@ -545,7 +691,7 @@ static bool counts_agree(struct lineage *lin, const struct segment *s)
 }
 
 /* The first block of a segment that is wrong will do. */
-static void compare(struct lineage *lin, const struct segment *s)
+static void compare(struct lineage *lin, struct segment *s)
 {
 	char what[96];
 
@@ -557,19 +703,26 @@ static void compare(struct lineage *lin, const struct segment *s)
 
 /* --- all of it ------------------------------------------------------------------------------------------------------ */
 
-static void lineage_run(struct lineage *lin, const uint8_t *record)
+static void each_segment(struct lineage *lin, void (*fn)(struct lineage *lin, struct segment *s))
 {
-	for (uint32_t i = 0; i < lin->segnos && lin->c->opts->headers; i++) {
+	for (uint32_t i = 0; i < lin->segnos; i++) {
 		if (lin->segment[i])
-			batches_read(lin, lin->segment[i]);
+			fn(lin, lin->segment[i]);
 	}
+}
+
+static void lineage_run(struct lineage *lin, const struct object *o)
+{
+	if (lin->c->opts->headers)
+		each_segment(lin, batches_read);
+	read_table(lin, get_pointer(o->data + 44));
+	if (o->len_bytes >= LINEAGE_BYTES)
+		walk_tables(lin, o->data + 72, take_places);
 	images_walk(lin);
-	read_counts(lin, record);
-	read_table(lin, get_pointer(record + 44));
-	for (uint32_t i = 0; i < lin->segnos && !lin->broken; i++) {
-		if (lin->segment[i])
-			compare(lin, lin->segment[i]);
-	}
+	walk_tables(lin, o->data + 56, take_page);
+	each_segment(lin, count_hosted);
+	if (!lin->broken)
+		each_segment(lin, compare);
 }
 
 void lineage_check(struct check *c, const struct object *o)
@@ -584,12 +737,9 @@ void lineage_check(struct check *c, const struct object *o)
 	lin.k = o->data[4];
 	lin.m = o->data[5];
 	lin.blocks = lin.k * (c->zone_bytes / BLOCK);
-	if (!segments_collect(&lin, false))
-		return;
-	lin.segment = check_alloc(c, lin.segnos, sizeof(struct segment *));
-	if (lin.segment && segments_collect(&lin, true))
-		lineage_run(&lin, o->data);
-	for (uint32_t i = 0; i < lin.segnos && lin.segment; i++)
+	if (segments_collect(&lin))
+		lineage_run(&lin, o);
+	for (uint32_t i = 0; i < lin.segnos; i++)
 		segment_free(lin.segment[i]);
 	free(lin.segment);
 }

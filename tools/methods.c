@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool/disks/disk_discover.h"
 #include "tools/daemon.h"
 #include "tools/show.h"
 
@@ -142,6 +143,34 @@ static int disk_probe_method(void *daemon, struct params *params, json_t **resul
 		ret = daemon_disk_probe(daemon, uri, &probe, &size_bytes, err);
 	if (ret == 0)
 		*result = show_probe(uri, size_bytes, &probe);
+	return ret;
+}
+
+struct discovery {
+	struct disk_finder finder;
+	json_t *list;
+};
+
+static void discovered(struct disk_finder *finder, const char *uri, uint64_t size_bytes, const char *why)
+{
+	json_array_append_new(container_of(finder, struct discovery, finder)->list,
+			      json_pack("{s:s, s:I, s:s}", "disk", uri, "size_bytes", (json_int_t)size_bytes, "why", why));
+}
+
+static int disk_discover_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *server = param_text(params, "server");
+	struct discovery discovery = { .finder.found = discovered };
+	int ret = params_end(params);
+
+	if (ret)
+		return ret;
+	discovery.list = json_array();
+	ret = disk_discover(server, &discovery.finder, err);
+	if (ret)
+		json_decref(discovery.list);
+	else
+		*result = discovery.list;
 	return ret;
 }
 
@@ -607,6 +636,7 @@ const struct jsonrpc_method methods[] = {
 	{ "pool.destroy", pool_destroy_method, "pool[, force]: wipe a pool" },
 	{ "pool.add", pool_add_method, "pool, disk[, force, create_bytes, preallocate]: add a disk" },
 	{ "disk.probe", disk_probe_method, "disk: what a disk holds" },
+	{ "disk.discover", disk_discover_method, "server: what disks an iSCSI portal or NBD server offers" },
 	{ "disk.offline", disk_offline_method, "pool, id: go on without a disk" },
 	{ "disk.online", disk_online_method, "pool, id: take a disk back and mend what it missed" },
 	{ "disk.remove", disk_remove_method, "pool, id: make a disk's columns anew elsewhere and drop it" },

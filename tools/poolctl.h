@@ -128,6 +128,7 @@ enum cli_exit cli_pool_import(struct cli *cli);
 enum cli_exit cli_pool_add(struct cli *cli);
 enum cli_exit cli_pool_destroy(struct cli *cli);
 enum cli_exit cli_disk_probe(struct cli *cli);
+enum cli_exit cli_disk_discover(struct cli *cli);
 enum cli_exit cli_disk_list(struct cli *cli);
 enum cli_exit cli_disk_offline(struct cli *cli);
 enum cli_exit cli_disk_online(struct cli *cli);

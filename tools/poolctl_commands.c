@@ -115,6 +115,7 @@ const struct cli_command cli_commands[] = {
 	{ "disk", "remove", "POOL ID", NULL, cli_disk_remove, false,
 	  "make anew elsewhere what a disk that is out had, and drop it" },
 	{ "disk", "probe", "DISK", NULL, cli_disk_probe, false, "tell what a disk holds" },
+	{ "disk", "discover", "SERVER", NULL, cli_disk_discover, false, "list what an iSCSI portal or NBD server offers" },
 	{ "scrub", "start", "POOL", NULL, cli_scrub_start, false, "verify everything, and mend what is wrong" },
 	{ "scrub", "status", "POOL", NULL, cli_scrub_status, false, "tell what scrubs and mending did" },
 	{ "volume", "create", "POOL/VOLUME", volume_create_options, cli_volume_create, false, "make a thin volume" },

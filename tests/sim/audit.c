@@ -61,7 +61,9 @@ static uint32_t disks_of(struct world *w, struct check_disk disks[SIM_DISKS_MAX]
 
 bool audit_pool(struct world *w)
 {
-	struct check_opts opts = { .headers = true, .data = true, .problem = on_problem };
+	/* A flush that failed may have cost blocks that nobody has met since. */
+	bool all = world_faults_ever(w, FAULT_FLUSH_EIO) == 0;
+	struct check_opts opts = { .headers = all, .partial = true, .data = all, .problem = on_problem };
 	struct check_disk disks[SIM_DISKS_MAX];
 	struct check_counts counts;
 
