@@ -49,7 +49,7 @@ struct moved_to {
 
 struct segment {
 	uint64_t grant, owner; /* grant 0: it was moved, and has no zones any more */
-	uint32_t segno, sealed, stream, k, m, lost;
+	uint32_t segno, sealed, stream, k, m;
 	struct column col[COLS_MAX];
 	/* what was found */
 	uint32_t counted, told; /* blocks in use: found, and by the liveness table */
@@ -85,7 +85,6 @@ static bool segment_parse(const struct object *o, struct segment *s)
 		.stream = b[16],
 		.k = b[17],
 		.m = b[18],
-		.lost = (uint32_t)get(b + 20, 4),
 	};
 	if (s->k == 0 || s->k + s->m > COLS_MAX || o->len_bytes != 24 + 8 * (s->k + s->m) || s->segno >= SEGNOS_MAX)
 		return false;
@@ -225,13 +224,14 @@ static bool wrong(struct lineage *lin, const char *what, uint32_t segno, uint32_
 	return problem(lin->c, what, "lineage %llu, segment %u, block %u", (unsigned long long)lin->id, segno, index);
 }
 
+/* Also of a column that the catalog calls lost: what is accepted has its checksum. */
 static bool read_cell(const struct lineage *lin, const struct segment *s, uint32_t col, uint32_t row, uint8_t *out)
 {
 	const struct column *at = &s->col[col];
 	const struct member *m = at->disk < CHECK_DISKS_MAX ? &lin->c->member[at->disk] : NULL;
 	uint64_t off;
 
-	if (!m || !m->disk || s->lost & 1u << col || at->zone >= m->zone_count)
+	if (!m || !m->disk || at->zone >= m->zone_count)
 		return false;
 	off = m->zones_off + (uint64_t)at->zone * m->zone_bytes + (uint64_t)row * BLOCK;
 	return m->disk->read(m->disk->arg, off, out, BLOCK) == 0;
