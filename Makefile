@@ -170,7 +170,7 @@ fuzz-build:
 	@$(if $(shell command -v clang),$(MAKE) --no-print-directory VARIANT=fuzz CC=clang fuzz-programs)
 
 BENCHES := $(patsubst tests/%.c,$(O)/%,$(BENCH_MAINS))
-$(O)/bench/%:   $(O)/obj/tests/bench/%.o
+$(O)/bench/%:   $(O)/obj/tests/bench/%.o $(O)/libunit.a
 	$(link)
 
 # poold without checksums, to measure what they cost.

@@ -189,6 +189,9 @@ int daemon_receive_snapshot(struct daemon *daemon, const char *snapshot, const s
 			    struct receive_mark mark, struct err *err) __attribute__((warn_unused_result));
 int daemon_receive_end(struct daemon *daemon, const char *volume, struct err *err) __attribute__((warn_unused_result));
 
+/* Whoever writes the volume may not go on. */
+int daemon_volume_fence(struct daemon *daemon, const char *name, struct err *err) __attribute__((warn_unused_result));
+
 /* Where an image differs from a snapshot. */
 struct diff_range {
 	uint64_t off_bytes, len_bytes;
@@ -226,6 +229,7 @@ struct export_request {
 	const char *address;
 	uint32_t queues; /* vhost-user-blk; 0: default */
 	bool read_only;
+	bool standby; /* beside another writable export: its clients may write when the other's do not */
 	const char *tls_certs, *tls_psk; /* nbd: absolute path of one of both, or NULL */
 	/* For one command: recorded nowhere, and gone with its last client, or when none has come for EXPORT_TEMPORARY_S. With
 	 * address NULL it gets one, and the caller's buffer has it. */
@@ -233,7 +237,7 @@ struct export_request {
 	bool receiving; /* of a volume that is being received; of no other */
 	char given[EXPORT_GIVEN_BYTES];
 };
-/* At most one writable export of a volume. */
+/* At most one writable export of a volume, and any number on standby. */
 int daemon_export_add(struct daemon *daemon, struct export_request *request, struct err *err)
 	__attribute__((warn_unused_result));
 /* Gives one of both: the volume or snapshot (which then must have one export only) or the address; the other is NULL. */

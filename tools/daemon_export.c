@@ -255,7 +255,7 @@ static int check_writers(struct daemon_pool *pool, uint64_t volume_id, const cha
 		if (record->volume_id == volume_id && !record->read_only)
 			return err_set(err, -EBUSY,
 				       "volume '%s' is exported for writing on '%.150s' already; remove that export "
-				       "first, or add a read-only one",
+				       "first, or add one that is read-only or on standby",
 				       volume, record->address);
 	}
 	return 0;
@@ -279,7 +279,7 @@ static int check_request(struct daemon *daemon, struct daemon_pool *pool, const 
 	if (find_address(daemon, request->address, &other))
 		return err_set(err, -EEXIST, "there is an export on '%.200s' already; 'poolctl export list' shows it",
 			       request->address);
-	if (request->read_only || volume->snapshot)
+	if (request->read_only || request->standby || volume->snapshot)
 		return 0;
 	return check_writers(pool, volume->id, request->image, err);
 }

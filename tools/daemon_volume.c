@@ -351,6 +351,20 @@ int daemon_receive_end(struct daemon *daemon, const char *name, struct err *err)
 	return ret;
 }
 
+int daemon_volume_fence(struct daemon *daemon, const char *name, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_EITHER, err);
+
+	if (ret)
+		return ret;
+	ret = volume_fence(target.pool->volumes, target.path.image, err);
+	target_end(&target);
+	if (ret == 0)
+		log_info("whoever wrote volume '%s' is fenced", name);
+	return ret;
+}
+
 /* --- resize ----------------------------------------------------------------------------------------------- */
 
 static int new_size_of(const struct resize_request *request, const char *name, uint64_t old_bytes, uint64_t *new_bytes,

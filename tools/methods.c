@@ -325,6 +325,18 @@ static int volume_rename_method(void *daemon, struct params *params, json_t **re
 	return ret ? ret : daemon_volume_rename(daemon, name, new_name, err);
 }
 
+static int volume_fence_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_volume_fence(daemon, name, err);
+	if (ret == 0)
+		*result = shown_image(daemon, name);
+	return ret;
+}
+
 static int volume_delete_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
 	const char *name = param_text(params, "volume");
@@ -553,6 +565,7 @@ static int export_add_method(void *daemon, struct params *params, json_t **resul
 		.address = temporary ? NULL : param_text(params, "address"),
 		.queues = (uint32_t)param_u64_or(params, "queues", EXPORT_QUEUES_MAX, 0),
 		.read_only = param_flag(params, "read_only"),
+		.standby = param_flag(params, "standby"),
 		.tls_certs = param_text_or(params, "tls_certs", NULL),
 		.tls_psk = param_text_or(params, "tls_psk", NULL),
 		.temporary = temporary,
@@ -647,6 +660,7 @@ const struct jsonrpc_method methods[] = {
 	{ "volume.show", volume_show_method, "volume: one volume" },
 	{ "volume.resize", volume_resize_method, "volume, size_bytes or delta_bytes[, force]: change the size" },
 	{ "volume.rename", volume_rename_method, "volume, new_name: change the name" },
+	{ "volume.fence", volume_fence_method, "volume: whoever writes it may not go on" },
 	{ "volume.delete", volume_delete_method, "volume[, snapshots]: delete a volume and its data" },
 	{ "clone", clone_method, "from, volume: make a volume from a snapshot or a volume" },
 	{ "snapshot.create", snapshot_create_method, "snapshots: make snapshots of volumes of a pool, at one instant" },
@@ -664,7 +678,7 @@ const struct jsonrpc_method methods[] = {
 	{ "receive.snapshot", receive_snapshot_method, "snapshot, guid, created_s, seq, crc: the volume holds all of this snapshot" },
 	{ "receive.end", receive_end_method, "volume: all has come" },
 	{ "export.add", export_add_method,
-	  "volume, kind, address[, queues, read_only, tls_certs, tls_psk]: serve a volume, or a snapshot read-only; with temporary "
+	  "volume, kind, address[, queues, read_only, standby, tls_certs, tls_psk]: serve a volume, or a snapshot read-only; with temporary "
 	  "and no address until its last client has gone" },
 	{ "export.list", export_list_method, "all exports" },
 	{ "export.remove", export_remove_method, "volume or address: stop serving" },

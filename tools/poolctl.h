@@ -143,6 +143,7 @@ enum cli_exit cli_volume_rename(struct cli *cli);
 enum cli_exit cli_volume_delete(struct cli *cli);
 enum cli_exit cli_volume_import(struct cli *cli);
 enum cli_exit cli_volume_export(struct cli *cli);
+enum cli_exit cli_volume_fence(struct cli *cli);
 enum cli_exit cli_clone(struct cli *cli);
 enum cli_exit cli_snapshot_create(struct cli *cli);
 enum cli_exit cli_snapshot_list(struct cli *cli);

@@ -66,6 +66,7 @@ static const struct cli_option export_add_options[] = {
 	{ "tls-certs", 0, "DIR", false, "NBD: only with TLS, by the certificates in this folder" },
 	{ "tls-psk", 0, "FILE", false, "NBD: only with TLS, by the pre-shared keys in this file" },
 	{ "read-only", 'r', NULL, false, "refuse writes (always so for a snapshot)" },
+	{ "standby", 's', NULL, false, "beside another export: its clients may write when the other's have stopped" },
 	{ 0 },
 };
 static const struct cli_option volume_import_options[] = {
@@ -130,6 +131,8 @@ const struct cli_command cli_commands[] = {
 	  "make a volume of a disk image" },
 	{ "volume", "export", "POOL/VOLUME[@SNAPSHOT] FILE", volume_export_options, cli_volume_export, false,
 	  "make a disk image of a volume or snapshot" },
+	{ "volume", "fence", "POOL/VOLUME", yes_options, cli_volume_fence, false,
+	  "whoever writes a volume now may not go on" },
 	{ "snapshot", "create", "POOL/VOLUME@NAME...", NULL, cli_snapshot_create, false,
 	  "make snapshots of volumes of one pool, all at one instant" },
 	{ "snapshot", "list", "[POOL|POOL/VOLUME]", NULL, cli_snapshot_list, false, "list snapshots" },

@@ -321,6 +321,9 @@ static json_t *volume_to_json(const struct daemon_pool *pool, const struct volum
 	show_number(&json, "segments", info->segments);
 	show_number(&json, "home", info->home);
 	show_number(&json, "recovery_us", info->recovery_us);
+	show_number(&json, "epoch", info->epoch);
+	show_put(&json, "holder", info->holder[0] ? json_text_string(info->holder) : json_null());
+	show_flag(&json, "held", info->held);
 	return json;
 }
 

@@ -439,6 +439,8 @@ static int load_volumes(struct volumes *vols, struct list *todo)
 		if (!vol)
 			return -ENOMEM;
 		rc = load_map_root(vols, vol);
+		if (rc == 0)
+			rc = epoch_load(vol);
 		if (rc < 0)
 			return rc;
 	}
@@ -472,6 +474,7 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 	table_init(&vols->numbers);
 	fmutex_init(&vols->change);
 	fmutex_init(&vols->measure);
+	fmutex_init(&vols->claims);
 	fmutex_init(&vols->directory);
 	vols->squeeze.fn = squeeze_all;
 	list_init(&vols->squeeze.node);

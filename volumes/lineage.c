@@ -169,13 +169,14 @@ static void own_request_done(struct vio *vio, int res)
 
 int lineage_request(struct volume_state *vol, enum vio_op op, uint64_t off_bytes, uint64_t len_bytes)
 {
+	struct volume handle = { .state = vol };
 	struct own_request own = {
 		.vio = { .op = op, .off_bytes = off_bytes, .len_bytes = len_bytes, .internal = true,
 			 .done = own_request_done },
 		.fiber = fiber_self(),
 	};
 
-	volume_submit((struct volume *)vol, &own.vio);
+	volume_submit(&handle, &own.vio);
 	while (!own.done)
 		fiber_park();
 	return own.res;

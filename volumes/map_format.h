@@ -143,6 +143,14 @@ struct map_root_format {
 	le64 mapped_blocks;
 };
 
+/* CAT_EPOCH object, same id as its volume: see epoch.c. Changed by the pool's loop only. Missing: nobody ever wrote. */
+struct epoch_format {
+	le64 epoch;
+	le64 nonce;              /* of the claim that made it */
+	char holder[112];        /* text, zero padded */
+};
+
+static_assert(sizeof(struct epoch_format) == 128, "epoch object");
 static_assert(sizeof(struct lineage_format) == 88, "lineage object");
 static_assert(offsetof(struct volume_format, guid) == VOLUME_FORMAT_1_BYTES, "volume object");
 static_assert(sizeof(struct volume_format) == 152, "volume object");

@@ -273,6 +273,8 @@ static int end_on_home(void *arg)
 	struct rollback_call *call = arg;
 
 	rollback_end(call->vol, call->old, call->committed);
+	if (call->committed)
+		epoch_fenced(call->vol);
 	return 0;
 }
 
@@ -291,6 +293,7 @@ static int commit_rollback(struct volumes *vols, const struct rollback_call *cal
 		cat_put(&txn, CAT_MAP, call->old_id, map->data, map->len_bytes);
 		cat_del(&txn, CAT_MAP, call->vol->id);
 	}
+	epoch_fence_in(&txn, call->vol);
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
 	return rc;
@@ -356,6 +359,8 @@ int directory_delete_images(struct volumes *vols, struct volume_state **image, u
 		f.flags = le32_of(image[i]->flags | VOLUME_DELETED);
 		memset(f.name, 0, sizeof(f.name));
 		cat_put(&txn, CAT_VOLUME, image[i]->id, &f, sizeof(f));
+		if (image[i]->epoch > 0)
+			cat_del(&txn, CAT_EPOCH, image[i]->id);
 	}
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
@@ -478,7 +483,7 @@ static int open_on_pool(void *arg)
 
 int volume_snapshot_open(struct volume *volume, const char *name, struct volume **out)
 {
-	struct sibling_call call = { .vol = (struct volume_state *)volume, .name = name };
+	struct sibling_call call = { .vol = volume->state, .name = name };
 	int rc = strlen(name) > POOL_NAME_MAX ? -ENOENT : fiber_call_on(call.vol->vols->loop, open_on_pool, &call);
 
 	*out = call.snapshot;
@@ -493,7 +498,7 @@ static int close_on_pool(void *arg)
 
 void volume_snapshot_close(struct volume *snapshot)
 {
-	directory_call(((struct volume_state *)snapshot)->vols->loop, close_on_pool, snapshot);
+	directory_call(snapshot->state->vols->loop, close_on_pool, snapshot);
 }
 
 static int names_on_pool(void *arg)
@@ -515,7 +520,7 @@ static int names_on_pool(void *arg)
 
 int volume_snapshot_names(struct volume *volume, char **names)
 {
-	struct sibling_call call = { .vol = (struct volume_state *)volume };
+	struct sibling_call call = { .vol = volume->state };
 	int rc = fiber_call_on(call.vol->vols->loop, names_on_pool, &call);
 
 	*names = call.names;

@@ -76,6 +76,32 @@ int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes
 int volume_changes(struct volume *volume, const struct volume *since, uint64_t off_bytes, uint64_t len_bytes,
 		   struct extent *out, uint32_t max, uint32_t *count) __attribute__((warn_unused_result));
 
+/* --- who may write ---------------------------------------------------------------------------------------- */
+
+/* A volume has an epoch, a number that only grows, in the catalog. At most one handle writes: the one that made the present
+ * epoch. A handle is INACTIVE when opened: it reads, and what changes the volume ends with -EROFS. Whoever was the writer before is
+ * fenced by the next epoch: all it asks for, and what still waits, ends with -ESTALE and has not happened. */
+#define VOLUME_HOLDER_BYTES 112
+struct volume_claim {
+	uint64_t epoch;                  /* the volume's, as far as the claimant knows */
+	uint64_t nonce;                  /* random, not 0: after a crash in its midst the same claim succeeds again */
+	const char *holder;              /* who it is, for people; cut to VOLUME_HOLDER_BYTES */
+};
+/* Compare-and-set: the handle becomes the writer in epoch claim->epoch + 1, which is durable then. -ESTALE: the volume's
+ * epoch is another one; -EBUSY: the present writer is at work; -EROFS: a snapshot. Any loop; waits. */
+int volume_activate(struct volume *volume, const struct volume_claim *claim, struct err *err)
+	__attribute__((warn_unused_result));
+/* The writer's client is at rest: another handle may be activated. Until one is, it still is the writer. Home loop. */
+void volume_rest(struct volume *volume);
+/* The writer goes on after a rest. -ESTALE: it is not the writer any more. Any loop; waits. */
+int volume_resume(struct volume *volume, struct err *err) __attribute__((warn_unused_result));
+/* A new epoch that is nobody's: the writer, if there is one, is fenced though it works. Pool's loop; waits. */
+int volume_fence(struct volumes *volumes, const char *name, struct err *err);
+/* The epoch now. Home loop. */
+uint64_t volume_epoch(const struct volume *volume);
+/* Another handle is the writer and at work. Home loop. */
+bool volume_is_held(const struct volume *volume);
+
 /* --- management ------------------------------------------------------------------------------------------- */
 
 struct volumes_opts {
@@ -165,6 +191,9 @@ struct volume_info {
 	uint64_t segments;               /* held, with dead blocks in them */
 	uint32_t home;                   /* loop index */
 	uint32_t opens;                  /* handles */
+	uint64_t epoch;                  /* 0: never written */
+	char holder[VOLUME_HOLDER_BYTES]; /* who made it, or "" */
+	bool held;                       /* and is at work */
 	bool parked;                     /* writes wait for space */
 	bool failed;                     /* log cannot be written: reads only; needs export and import */
 	uint64_t recovery_us;            /* how long the last recovery took */
@@ -177,8 +206,10 @@ int volume_get_info(struct volumes *volumes, const char *name, struct volume_inf
 /* How many there are. */
 void volumes_count(const struct volumes *volumes, uint64_t *volume_count, uint64_t *snapshot_count);
 
-/* A handle; several may exist. The volume's home loop is fixed while it is open. */
+/* A handle, INACTIVE; several may exist. The volume's home loop is fixed while it is open. */
 int volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err);
+/* Another handle of the same volume, INACTIVE. NULL: no memory. Pool's loop. */
+struct volume *volume_dup(const struct volume *volume);
 /* No request may be in flight. */
 void volume_close(struct volume *volume);
 struct loop *volume_loop(const struct volume *volume);
