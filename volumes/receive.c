@@ -59,6 +59,8 @@ struct compare_call {
 static int compare_on_home(void *arg)
 {
 	struct compare_call *call = arg;
+	struct volume vol = { .state = call->vol };
+	const struct volume base = { .state = call->base };
 	uint64_t size_bytes = call->vol->size_bytes;
 	struct extent first;
 	uint32_t count = 0;
@@ -66,8 +68,7 @@ static int compare_on_home(void *arg)
 
 	if (size_bytes != call->base->size_bytes)
 		return 0;
-	rc = volume_changes((struct volume *)call->vol, (const struct volume *)call->base, 0, size_bytes, &first, 1,
-			    &count);
+	rc = volume_changes(&vol, &base, 0, size_bytes, &first, 1, &count);
 	call->same = rc == 0 && count == 1 && !first.mapped && first.len_bytes == size_bytes;
 	return rc;
 }

@@ -74,7 +74,7 @@ static void write_block(struct rig *rig, const char *name, uint64_t block, uint8
 	struct volume *volume;
 
 	memset(rig->buf, value, sizeof(rig->buf));
-	assert_int_equal(volume_open(rig->vols, name, &volume, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, name, &volume, &rig->err), 0);
 	assert_int_equal(unit_volume_request(volume, VIO_WRITE, block * BLOCK_BYTES, BLOCK_BYTES, rig->buf), 0);
 	volume_close(volume);
 }
