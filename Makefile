@@ -62,6 +62,7 @@ DISKS_SRCS   := $(filter-out $(DRIVERS_SRCS),$(wildcard pool/disks/*.c))
 POOL_SRCS    := $(wildcard pool/*.c)
 VOLUMES_SRCS := $(wildcard volumes/*.c)
 SNAPSHOTS_SRCS := $(wildcard snapshots/*.c)
+CHECK_SRCS   := $(wildcard check/*.c)
 TARGETS_SRCS := $(wildcard targets/*.c)
 
 POOLCTL_SRCS := $(wildcard tools/poolctl*.c tools/rpc.c)
@@ -108,7 +109,7 @@ USE_volumes := $(call archives,snapshots volumes) $(USE_pool)
 USE_targets := $(call archives,targets) $(USE_volumes)
 USE_vmm     := $(call archives,vmm) $(O)/obj/targets/vhost_proto.o $(USE_base)
 USE_tools   := $(call archives,tools) $(USE_targets)
-USE_sim     := $(call archives,snapshots volumes pool disks runtime base)
+USE_sim     := $(call archives,check snapshots volumes pool disks runtime base)
 
 $(O)/libbase.a:      $(call objs,$(BASE_SRCS))
 $(O)/libruntime.a:   $(call objs,$(RUNTIME_SRCS))
@@ -118,6 +119,7 @@ $(O)/libdrivers.a:   $(call objs,$(DRIVERS_SRCS))
 $(O)/libpool.a:      $(call objs,$(POOL_SRCS))
 $(O)/libvolumes.a:   $(call objs,$(VOLUMES_SRCS))
 $(O)/libsnapshots.a: $(call objs,$(SNAPSHOTS_SRCS))
+$(O)/libcheck.a:     $(call objs,$(CHECK_SRCS))
 $(O)/libtargets.a:   $(call objs,$(TARGETS_SRCS))
 $(O)/libvmm.a:       $(call objs,$(VMM_SRCS))
 $(O)/libclient.a:    $(call objs,$(CLIENT_SRCS))
@@ -126,7 +128,7 @@ $(O)/libunit.a:      $(call objs,$(UNIT_SRCS))
 $(O)/libtools.a:     $(call objs,$(filter-out tools/poold.c,$(POOLD_SRCS)))
 
 $(O)/poold:     $(call objs,tools/poold.c) $(USE_tools)
-$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(call archives,snapshots) $(USE_base)
+$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(call archives,check snapshots) $(USE_base)
 $(O)/poolctl:   LIBS := -ljansson -lisal -lnbd
 $(O)/poolvm:    $(call objs,$(POOLVM_SRCS)) $(USE_vmm)
 $(O)/poolvm:    LIBS := -ljansson -lisal -lpthread
@@ -309,7 +311,7 @@ deps: ## install missing Debian packages
 
 # ---- care of the sources ----
 
-SOURCES := $(shell find pool volumes snapshots targets vmm-glue tools tests -name '*.[ch]' 2>/dev/null)
+SOURCES := $(shell find pool volumes snapshots check targets vmm-glue tools tests -name '*.[ch]' 2>/dev/null)
 
 .PHONY: tidy format
 tidy: ## clang-tidy over all sources

@@ -19,7 +19,7 @@ bool stream_guid_equal(const struct stream_guid *a, const struct stream_guid *b)
 bool stream_guid_is_none(const struct stream_guid *guid);
 
 struct stream_begin {
-	uint32_t k, m;                   /* policy of the volume */
+	uint32_t k, m; /* policy of the volume */
 	uint32_t snapshot_count;
 	struct stream_guid base;
 	char name[STREAM_NAME_BYTES + 1];
@@ -34,7 +34,7 @@ struct stream_snapshot {
 /* How far a stream has been written or read: all records before seq. */
 struct stream_mark {
 	uint64_t seq;
-	uint32_t crc;                    /* of the record before it; 0: there is none */
+	uint32_t crc; /* of the record before it; 0: there is none */
 };
 
 struct stream_totals {
@@ -44,15 +44,16 @@ struct stream_totals {
 /* --- writing ------------------------------------------------------------------------------------------------ */
 
 struct stream_writer {
-	uint8_t *data;                   /* STREAM_DATA_BYTES_MAX, for the caller to fill: see stream_write_data */
-	uint8_t *record;                 /* the last one written */
+	uint8_t *data;   /* STREAM_DATA_BYTES_MAX, for the caller to fill: see stream_write_data */
+	uint8_t *record; /* the last one written */
 	uint32_t record_bytes;
 	struct stream_mark mark;
 	struct stream_totals totals, taken; /* in all; since the last SNAPSHOT */
-	struct stream_packer *packer;    /* NULL: nothing is compressed */
+	struct stream_packer *packer;       /* NULL: nothing is compressed */
 };
 
-int stream_writer_init(struct stream_writer *writer, bool compress) __attribute__((warn_unused_result)); /* 0, -ENOMEM */
+int stream_writer_init(struct stream_writer *writer, bool compress)
+	__attribute__((warn_unused_result)); /* 0, -ENOMEM */
 void stream_writer_release(struct stream_writer *writer);
 /* In the order of the format, which the caller keeps. */
 void stream_write_begin(struct stream_writer *writer, const struct stream_begin *begin);
@@ -77,11 +78,11 @@ struct stream_item {
 struct stream_reader {
 	struct stream_mark mark;
 	/* what may come */
-	bool begun, within, ended;       /* within: between SNAPSHOT and TAKEN */
+	bool begun, within, ended; /* within: between SNAPSHOT and TAKEN */
 	uint32_t snapshots_left;
-	struct stream_guid base;         /* of the next SNAPSHOT */
+	struct stream_guid base; /* of the next SNAPSHOT */
 	struct stream_snapshot snapshot;
-	uint64_t end_bytes;              /* of the range before, in this snapshot */
+	uint64_t end_bytes; /* of the range before, in this snapshot */
 	struct stream_totals totals, taken;
 	struct stream_unpacker *unpacker;
 };

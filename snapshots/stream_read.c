@@ -40,7 +40,8 @@ int stream_record_bytes(const struct stream_header *h, struct err *err)
 
 static int wrong(const struct stream_reader *r, struct err *err, const char *what)
 {
-	return err_set(err, -EBADMSG, "the stream is not right at record %llu: %s", (unsigned long long)r->mark.seq, what);
+	return err_set(err, -EBADMSG, "the stream is not right at record %llu: %s", (unsigned long long)r->mark.seq,
+		       what);
 }
 
 /* --- the record ----------------------------------------------------------------------------------------------- */
@@ -147,9 +148,9 @@ static const char *read_range(struct stream_reader *r, const struct stream_heade
 
 	out->off_bytes = le64_get(h->off_bytes);
 	out->len_bytes = le64_get(h->len_bytes);
-	if (out->len_bytes == 0 || out->len_bytes % STREAM_BLOCK_BYTES != 0 || out->off_bytes % STREAM_BLOCK_BYTES != 0 ||
-	    out->off_bytes < r->end_bytes || __builtin_add_overflow(out->off_bytes, out->len_bytes, &end) ||
-	    end > r->snapshot.size_bytes)
+	if (out->len_bytes == 0 || out->len_bytes % STREAM_BLOCK_BYTES != 0 ||
+	    out->off_bytes % STREAM_BLOCK_BYTES != 0 || out->off_bytes < r->end_bytes ||
+	    __builtin_add_overflow(out->off_bytes, out->len_bytes, &end) || end > r->snapshot.size_bytes)
 		return "its range is not in order, or not of the volume";
 	r->end_bytes = end;
 	return NULL;

@@ -151,6 +151,7 @@ enum cli_exit cli_snapshot_show(struct cli *cli);
 enum cli_exit cli_snapshot_rename(struct cli *cli);
 enum cli_exit cli_snapshot_delete(struct cli *cli);
 enum cli_exit cli_snapshot_rollback(struct cli *cli);
+enum cli_exit cli_check(struct cli *cli);
 enum cli_exit cli_send(struct cli *cli);
 enum cli_exit cli_recv(struct cli *cli);
 

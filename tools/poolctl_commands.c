@@ -89,6 +89,10 @@ static const struct cli_option recv_options[] = {
 	{ "policy", 0, "POLICY", false, "redundancy of a new volume (that of the one sent)" },
 	{ 0 },
 };
+static const struct cli_option check_options[] = {
+	{ "data", 0, NULL, false, "verify the checksums of all data too" },
+	{ 0 },
+};
 static const struct cli_option stat_options[] = {
 	{ "watch", 'w', "[SECONDS]", false, "show rates, again and again (1)" },
 	{ 0 },
@@ -150,6 +154,7 @@ const struct cli_command cli_commands[] = {
 	{ "export", "list", "", NULL, cli_export_list, false, "list exports" },
 	{ "export", "remove", "POOL/VOLUME[@SNAPSHOT]|ADDRESS", NULL, cli_export_remove, false,
 	  "stop serving a volume or snapshot" },
+	{ "check", NULL, "DISK...", check_options, cli_check, true, "check the disks of a pool that is not open" },
 	{ "status", NULL, "", NULL, cli_status, false, "show poold, its pools and exports, and what is wrong" },
 	{ "retry", NULL, "", NULL, cli_retry, false, "try again to bring up pools and exports that are down" },
 	{ "stat", NULL, "", stat_options, cli_stat, false, "show counters" },

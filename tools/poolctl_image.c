@@ -61,8 +61,9 @@ static enum cli_exit child_end(struct cli *cli, struct child *child)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return CLI_OK;
-	return cli_fail(cli, CLI_FAILED, -EIO, WIFEXITED(status) && WEXITSTATUS(status) == 127 ?
-							"qemu-img is needed for this" : "qemu-img has failed");
+	return cli_fail(cli, CLI_FAILED, -EIO,
+			WIFEXITED(status) && WEXITSTATUS(status) == 127 ? "qemu-img is needed for this"
+									: "qemu-img has failed");
 }
 
 /* "    (12.34/100%)\r", again and again. */
@@ -138,17 +139,18 @@ static enum cli_exit check_alone(struct cli *cli, const char *file, const json_t
 	if (cli_value(cli, "format") ||
 	    (!json_object_get(info, "backing-filename") && !json_object_get(specific, "data-file")))
 		return CLI_OK;
-	return cli_fail(cli, CLI_REFUSED, -EPERM,
-			"image '%s' refers to another file: if you trust it, say --format %s", file, cli_text(info, "format"));
+	return cli_fail(cli, CLI_REFUSED, -EPERM, "image '%s' refers to another file: if you trust it, say --format %s",
+			file, cli_text(info, "format"));
 }
 
 /* --- import ----------------------------------------------------------------------------------------------- */
 
-static enum cli_exit fill(struct cli *cli, const char *volume, const char *file, const char *format, uint64_t size_bytes)
+static enum cli_exit fill(struct cli *cli, const char *volume, const char *file, const char *format,
+			  uint64_t size_bytes)
 {
 	char uri[512];
-	const char *args[] = { "qemu-img", "convert", "-p", "-n", "--target-is-zero", "-W", "-f", format, "-O", "raw", file,
-			       uri, NULL };
+	const char *args[] = { "qemu-img", "convert", "-p", "-n", "--target-is-zero", "-W", "-f", format, "-O",
+			       "raw",      file,      uri,  NULL };
 	struct cli_image_opts opts = { 0 };
 	struct cli_image image;
 	enum cli_exit ret = cli_image_open(cli, volume, &opts, &image);
@@ -177,8 +179,8 @@ static enum cli_exit import(struct cli *cli, const char *file, const char *volum
 	uint64_t size_bytes = cli_number(info, "virtual-size");
 	json_t *made;
 	enum cli_exit ret = cli_call(cli, "volume.create",
-				     json_pack("{s:s, s:I, s:s}", "volume", volume, "size_bytes", (json_int_t)size_bytes,
-					       "policy", policy ? policy : "plain"),
+				     json_pack("{s:s, s:I, s:s}", "volume", volume, "size_bytes",
+					       (json_int_t)size_bytes, "policy", policy ? policy : "plain"),
 				     &made);
 
 	if (ret)
@@ -198,8 +200,8 @@ static enum cli_exit import_file(struct cli *cli, const char *file)
 	enum cli_exit ret;
 
 	if (access(file, R_OK) != 0)
-		return cli_fail(cli, errno == ENOENT ? CLI_NOT_FOUND : CLI_REFUSED, -errno, "cannot read '%s': %s", file,
-				strerror(errno));
+		return cli_fail(cli, errno == ENOENT ? CLI_NOT_FOUND : CLI_REFUSED, -errno, "cannot read '%s': %s",
+				file, strerror(errno));
 	ret = image_info(cli, file, cli_value(cli, "format"), &info);
 	if (ret)
 		return ret;
@@ -239,18 +241,14 @@ static enum cli_exit write_image(struct cli *cli, const char *name, const char *
 }
 
 /* Under another name until it is complete. */
-static enum cli_exit export(struct cli *cli, const char *name, const char *file, const char *format)
-{
-	char *path = cli_absolute(file), *part = NULL;
-	enum cli_exit ret;
+static enum cli_exit export(struct cli *cli, const char *name, const char *file, const char *format) {
+	char *path = cli_absolute(file), *part = NULL; enum cli_exit ret;
 
-	if (!path || asprintf(&part, "%s.part", path) < 0)
-		return cli_fail(cli, CLI_FAILED, -ENOMEM, "no memory");
+	if (!path || asprintf(&part, "%s.part", path) < 0) return cli_fail(cli, CLI_FAILED, -ENOMEM, "no memory");
 	ret = write_image(cli, name, part, format);
 	if (ret == CLI_OK && rename(part, file) != 0)
 		ret = cli_fail(cli, CLI_FAILED, -errno, "cannot write '%s': %s", file, strerror(errno));
-	if (ret)
-		unlink(part);
+	if (ret) unlink(part);
 	free(path);
 	free(part);
 	return ret;
@@ -269,7 +267,8 @@ enum cli_exit cli_volume_export(struct cli *cli)
 	ret = export(cli, name, file, format);
 	if (ret)
 		return ret;
-	result = json_pack("{s:s, s:s, s:s}", strchr(name, '@') ? "snapshot" : "volume", name, "file", file, "format", format);
+	result = json_pack("{s:s, s:s, s:s}", strchr(name, '@') ? "snapshot" : "volume", name, "file", file, "format",
+			   format);
 	if (!cli_print_json(cli, result))
 		printf("'%s' is exported to '%s'\n", name, file);
 	json_decref(result);

@@ -31,12 +31,13 @@ uint64_t cli_image_bytes(const struct cli_image *image)
 	return size_bytes > 0 ? (uint64_t)size_bytes : 0;
 }
 
-static enum cli_exit add_export(struct cli *cli, const char *name, const struct cli_image_opts *opts, struct cli_image *image)
+static enum cli_exit add_export(struct cli *cli, const char *name, const struct cli_image_opts *opts,
+				struct cli_image *image)
 {
 	json_t *export;
 	enum cli_exit ret = cli_call(cli, "export.add",
-				     json_pack("{s:s, s:s, s:b, s:b, s:b}", "volume", name, "kind", "nbd", "temporary", 1,
-					       "read_only", (int)opts->read_only, "receiving", (int)opts->receiving),
+				     json_pack("{s:s, s:s, s:b, s:b, s:b}", "volume", name, "kind", "nbd", "temporary",
+					       1, "read_only", (int)opts->read_only, "receiving", (int)opts->receiving),
 				     &export);
 
 	if (ret)
@@ -70,7 +71,8 @@ static enum cli_exit connect_to(struct cli *cli, const struct cli_image_opts *op
 	return CLI_OK;
 }
 
-enum cli_exit cli_image_open(struct cli *cli, const char *name, const struct cli_image_opts *opts, struct cli_image *image)
+enum cli_exit cli_image_open(struct cli *cli, const char *name, const struct cli_image_opts *opts,
+			     struct cli_image *image)
 {
 	enum cli_exit ret;
 
@@ -97,7 +99,8 @@ void cli_image_close(struct cli *cli, struct cli_image *image)
 
 /* --- data ------------------------------------------------------------------------------------------------- */
 
-enum cli_exit cli_image_read(struct cli *cli, struct cli_image *image, void *buf, uint64_t off_bytes, uint32_t len_bytes)
+enum cli_exit cli_image_read(struct cli *cli, struct cli_image *image, void *buf, uint64_t off_bytes,
+			     uint32_t len_bytes)
 {
 	return nbd_pread(image->nbd, buf, len_bytes, off_bytes, 0) < 0 ? fail(cli, image, "read") : CLI_OK;
 }
@@ -131,7 +134,7 @@ enum cli_exit cli_image_flush(struct cli *cli, struct cli_image *image)
 /* What one metadata context told: {length, state} pairs. */
 struct told {
 	uint32_t pairs[2 * CLI_RANGES_MAX];
-	uint32_t count, at; /* pairs */
+	uint32_t count, at;  /* pairs */
 	uint32_t done_bytes; /* of the pair at `at` */
 };
 

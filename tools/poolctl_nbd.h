@@ -10,7 +10,7 @@
 struct nbd_handle;
 
 struct cli_image {
-	const char *name; /* the caller's, for messages */
+	const char *name;  /* the caller's, for messages */
 	char address[256]; /* "unix:PATH"; "": not exported */
 	struct nbd_handle *nbd;
 	const char *since; /* its metadata context, in `context`; NULL: none */
@@ -19,17 +19,20 @@ struct cli_image {
 
 struct cli_image_opts {
 	bool read_only, receiving;
-	const char *since; /* own name of a snapshot; what has changed since then will be asked. NULL: what is allocated */
+	const char
+		*since; /* own name of a snapshot; what has changed since then will be asked. NULL: what is allocated */
 };
 
-enum cli_exit cli_image_open(struct cli *cli, const char *name, const struct cli_image_opts *opts, struct cli_image *image);
+enum cli_exit cli_image_open(struct cli *cli, const char *name, const struct cli_image_opts *opts,
+			     struct cli_image *image);
 /* Also one that is zero, or could not be opened. */
 void cli_image_close(struct cli *cli, struct cli_image *image);
 /* Where others reach it. */
 const char *cli_image_socket(const struct cli_image *image);
 uint64_t cli_image_bytes(const struct cli_image *image);
 
-enum cli_exit cli_image_read(struct cli *cli, struct cli_image *image, void *buf, uint64_t off_bytes, uint32_t len_bytes);
+enum cli_exit cli_image_read(struct cli *cli, struct cli_image *image, void *buf, uint64_t off_bytes,
+			     uint32_t len_bytes);
 enum cli_exit cli_image_write(struct cli *cli, struct cli_image *image, const void *buf, uint64_t off_bytes,
 			      uint32_t len_bytes);
 /* It reads as zeroes and holds no space. Any length. */

@@ -47,7 +47,8 @@ void progress_show(struct progress *progress, const char *what, uint64_t done, u
 	if (total > 0)
 		width += put_bar(done, total);
 	width += fprintf(stderr, " %s, %s/s", size_to_text(moved_bytes, moved),
-			 size_to_text((uint64_t)((double)moved_bytes * 1e9 / (double)(now - progress->since_ns + 1)), rate));
+			 size_to_text((uint64_t)((double)moved_bytes * 1e9 / (double)(now - progress->since_ns + 1)),
+				      rate));
 	fprintf(stderr, "%*s", progress->width > width ? progress->width - width : 0, "");
 	progress->width = width;
 	fflush(stderr);

@@ -25,12 +25,12 @@ struct recv {
 	uint8_t *record;
 	struct progress progress;
 	uint64_t stream_bytes, read_bytes; /* the stream's length (0: nobody knows), and what was read of it */
-	struct stream_mark taken;  /* by the daemon, when we began */
-	struct stream_mark marked; /* last told to it */
+	struct stream_mark taken;          /* by the daemon, when we began */
+	struct stream_mark marked;         /* last told to it */
 	uint64_t unmarked_bytes;
-	bool begun;     /* the volume is being received */
-	bool complete;  /* no more */
-	bool ready;     /* for the present snapshot: size, and */
+	bool begun;    /* the volume is being received */
+	bool complete; /* no more */
+	bool ready;    /* for the present snapshot: size, and */
 	struct cli_image image;
 };
 
@@ -118,7 +118,8 @@ static json_t *with_mark(const struct stream_mark *mark)
 	return json_pack("{s:I, s:I}", "seq", (json_int_t)mark->seq, "crc", (json_int_t)mark->crc);
 }
 
-static enum cli_exit call_with(struct recv *recv, const char *method, json_t *params, const char *key, const char *value)
+static enum cli_exit call_with(struct recv *recv, const char *method, json_t *params, const char *key,
+			       const char *value)
 {
 	json_t *result;
 	enum cli_exit ret;
@@ -154,8 +155,8 @@ static enum cli_exit begin(struct recv *recv, const struct stream_begin *begin)
 	enum cli_exit ret;
 
 	if (stream_guid_is_none(&begin->base))
-		params = json_pack("{s:s, s:I}", "policy", policy ? policy : stream_policy_to_text(begin, text), "size_bytes",
-				   (json_int_t)STREAM_BLOCK_BYTES); /* the first snapshot tells */
+		params = json_pack("{s:s, s:I}", "policy", policy ? policy : stream_policy_to_text(begin, text),
+				   "size_bytes", (json_int_t)STREAM_BLOCK_BYTES); /* the first snapshot tells */
 	else
 		params = json_pack("{s:s}", "base", stream_guid_to_text(&begin->base, guid));
 	ret = call_with(recv, "receive.begin", params, "volume", recv->volume);
@@ -247,9 +248,10 @@ static enum cli_exit do_record(struct recv *recv, const struct stream_item *item
 static enum cli_exit pass_over(struct recv *recv)
 {
 	if (recv->reader.mark.seq == recv->taken.seq && recv->reader.mark.crc != recv->taken.crc)
-		return cli_fail(recv->cli, CLI_FAILED, -ESTALE,
-				"this is not the stream of which '%s' has received a part, or it was written another way",
-				recv->volume);
+		return cli_fail(
+			recv->cli, CLI_FAILED, -ESTALE,
+			"this is not the stream of which '%s' has received a part, or it was written another way",
+			recv->volume);
 	return CLI_OK;
 }
 
@@ -263,7 +265,8 @@ static enum cli_exit receive_one(struct recv *recv)
 	if (recv->reader.mark.seq <= recv->taken.seq)
 		return pass_over(recv);
 	ret = do_record(recv, &item);
-	progress_show(&recv->progress, recv->volume, recv->read_bytes, recv->stream_bytes, recv->reader.totals.data_bytes);
+	progress_show(&recv->progress, recv->volume, recv->read_bytes, recv->stream_bytes,
+		      recv->reader.totals.data_bytes);
 	return ret == CLI_OK && recv->unmarked_bytes >= MARK_BYTES ? mark(recv) : ret;
 }
 
@@ -289,7 +292,8 @@ static void keep_what_there_is(struct recv *recv, const struct stream_mark *done
 {
 	recv->reader.mark = *done;
 	if (recv->begun && !recv->complete && done->seq > recv->taken.seq && mark(recv) == CLI_OK && !recv->cli->json)
-		fprintf(stderr, "poolctl: %llu records are kept: 'poolctl recv %s --resume' goes on, given the stream again\n",
+		fprintf(stderr,
+			"poolctl: %llu records are kept: 'poolctl recv %s --resume' goes on, given the stream again\n",
 			(unsigned long long)done->seq, recv->volume);
 }
 

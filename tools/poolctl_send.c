@@ -16,8 +16,8 @@ struct send {
 	struct cli *cli;
 	struct stream_writer writer;
 	struct progress progress;
-	json_t *chain; /* of snapshots: the base, if there is one, and those to be sent */
-	bool based;    /* there is a base */
+	json_t *chain;          /* of snapshots: the base, if there is one, and those to be sent */
+	bool based;             /* there is a base */
 	struct cli_image image; /* of the present one */
 	const json_t *snapshot;
 	/* what is gathered: ranges that lie side by side are one */
@@ -66,13 +66,15 @@ static size_t find(const json_t *snapshots, const char *name)
 /* Keeps from the base, or the first, to the last that is asked for. */
 static enum cli_exit cut(struct send *send, const char *volume, const char *name, const char *since)
 {
-	size_t last = find(send->chain, name), first = since ? find(send->chain, since) : 0, count = json_array_size(send->chain);
+	size_t last = find(send->chain, name), first = since ? find(send->chain, since) : 0,
+	       count = json_array_size(send->chain);
 
 	if (last == count || first == count)
-		return cli_fail(send->cli, CLI_NOT_FOUND, -ENOENT, "no snapshot '%s@%s'", volume, last == count ? name : since);
+		return cli_fail(send->cli, CLI_NOT_FOUND, -ENOENT, "no snapshot '%s@%s'", volume,
+				last == count ? name : since);
 	if (since && first >= last)
-		return cli_fail(send->cli, CLI_USAGE, -EINVAL, "snapshot '%s@%s' is not older than '%s@%s'", volume, since,
-				volume, name);
+		return cli_fail(send->cli, CLI_USAGE, -EINVAL, "snapshot '%s@%s' is not older than '%s@%s'", volume,
+				since, volume, name);
 	while (json_array_size(send->chain) > last + 1)
 		json_array_remove(send->chain, last + 1);
 	while (first-- > 0)
@@ -245,7 +247,8 @@ static enum cli_exit put_all(struct send *send, const char *volume)
 	enum cli_exit ret = put_begin(send, volume);
 
 	for (size_t i = send->based; ret == CLI_OK && i < json_array_size(send->chain); i++)
-		ret = put_snapshot(send, json_array_get(send->chain, i), i > 0 ? json_array_get(send->chain, i - 1) : NULL);
+		ret = put_snapshot(send, json_array_get(send->chain, i),
+				   i > 0 ? json_array_get(send->chain, i - 1) : NULL);
 	if (ret)
 		return ret;
 	stream_write_end(&send->writer);
@@ -260,9 +263,11 @@ enum cli_exit cli_send(struct cli *cli)
 	enum cli_exit ret;
 
 	if (!at)
-		return cli_fail(cli, CLI_USAGE, -EINVAL, "'%s' is no snapshot: give POOL/VOLUME@SNAPSHOT", cli->args[0]);
+		return cli_fail(cli, CLI_USAGE, -EINVAL, "'%s' is no snapshot: give POOL/VOLUME@SNAPSHOT",
+				cli->args[0]);
 	if (isatty(STDOUT_FILENO))
-		return cli_fail(cli, CLI_USAGE, -EINVAL, "a stream is nothing for a terminal: send it to a file or a pipe");
+		return cli_fail(cli, CLI_USAGE, -EINVAL,
+				"a stream is nothing for a terminal: send it to a file or a pipe");
 	volume = strndup(cli->args[0], (size_t)(at - cli->args[0]));
 	if (!volume || stream_writer_init(&send.writer, cli_value(cli, "compress") != NULL) != 0) {
 		free(volume);

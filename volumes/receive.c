@@ -7,7 +7,8 @@
 
 #include "volumes/directory.h"
 
-static int commit_flags(struct volumes *vols, struct volume_state *vol, uint32_t flags, struct receive_mark mark, struct err *err)
+static int commit_flags(struct volumes *vols, struct volume_state *vol, uint32_t flags, struct receive_mark mark,
+			struct err *err)
 {
 	struct volume_format f = volume_to_format(vol);
 	struct cat_txn txn;
@@ -43,7 +44,8 @@ static struct volume_state *find_snapshot(struct volumes *vols, const struct vol
 	list_for_each(node, &vols->volumes) {
 		struct volume_state *vol = list_entry(node, struct volume_state, dir);
 
-		if (vol->lin == of->lin && vol->flags & VOLUME_SNAPSHOT && vol->of == of->number && uuid_equal(&vol->guid, guid))
+		if (vol->lin == of->lin && vol->flags & VOLUME_SNAPSHOT && vol->of == of->number &&
+		    uuid_equal(&vol->guid, guid))
 			return vol;
 	}
 	return NULL;
@@ -57,6 +59,8 @@ struct compare_call {
 static int compare_on_home(void *arg)
 {
 	struct compare_call *call = arg;
+	struct volume vol = { .state = call->vol };
+	const struct volume base = { .state = call->base };
 	uint64_t size_bytes = call->vol->size_bytes;
 	struct extent first;
 	uint32_t count = 0;
@@ -64,7 +68,7 @@ static int compare_on_home(void *arg)
 
 	if (size_bytes != call->base->size_bytes)
 		return 0;
-	rc = volume_changes((struct volume *)call->vol, (const struct volume *)call->base, 0, size_bytes, &first, 1, &count);
+	rc = volume_changes(&vol, &base, 0, size_bytes, &first, 1, &count);
 	call->same = rc == 0 && count == 1 && !first.mapped && first.len_bytes == size_bytes;
 	return rc;
 }
@@ -75,16 +79,17 @@ static int check_base(struct volumes *vols, struct volume_state *vol, const stru
 	int rc;
 
 	if (!call.base)
-		return err_set(err, -ENOENT, "volume '%s' has not the snapshot that this stream is the difference to", vol->name);
+		return err_set(err, -ENOENT, "volume '%s' has not the snapshot that this stream is the difference to",
+			       vol->name);
 	if (vol->opens > 0)
 		return err_set(err, -EBUSY, "volume '%s' is in use: remove its exports first", vol->name);
 	rc = fiber_call_on(vol->lin->loop, compare_on_home, &call);
 	if (rc < 0)
-		return err_set(err, rc, "cannot compare volume '%s' with its snapshot '%s': its map cannot be read", vol->name,
-			       call.base->name);
+		return err_set(err, rc, "cannot compare volume '%s' with its snapshot '%s': its map cannot be read",
+			       vol->name, call.base->name);
 	if (!call.same)
-		return err_set(err, -EBUSY, "volume '%s' has changed since its snapshot '%s': roll it back first", vol->name,
-			       call.base->name);
+		return err_set(err, -EBUSY, "volume '%s' has changed since its snapshot '%s': roll it back first",
+			       vol->name, call.base->name);
 	return 0;
 }
 
@@ -107,7 +112,8 @@ int volume_receive_begin(struct volumes *vols, const char *name, const struct uu
 	fmutex_lock(&vols->change);
 	rc = need_volume(vols, name, &vol, err);
 	if (rc == 0 && vol->flags & VOLUME_RECEIVING)
-		rc = err_set(err, -EEXIST, "volume '%s' is being received already: go on with that, or roll it back", name);
+		rc = err_set(err, -EEXIST, "volume '%s' is being received already: go on with that, or roll it back",
+			     name);
 	if (rc == 0)
 		rc = check_base(vols, vol, base, err);
 	if (rc == 0)

@@ -13,5 +13,5 @@ compiles() {
 
 while read -r header; do
     rule "$header" compiles "$header"
-done < <(sources '*.h' pool volumes snapshots targets vmm-glue tools tests)
+done < <(sources '*.h' pool volumes snapshots check targets vmm-glue tools tests)
 end_rules

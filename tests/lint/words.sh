@@ -10,7 +10,7 @@ tree() {
 
 # code: C sources.
 code() {
-    sources '*.[ch]' pool volumes snapshots targets vmm-glue tools tests | tr '\n' '\0'
+    sources '*.[ch]' pool volumes snapshots check targets vmm-glue tools tests | tr '\n' '\0'
 }
 
 # without_match LIST GREP_ARGUMENTS...: lines that match in the files that LIST names.

@@ -39,7 +39,7 @@ static void run_on_fiber(void *arg)
 {
 	struct pool_create_opts opts = { .name = "tank", .zone_bytes = ZONE_BYTES_MIN };
 	struct disk_open_opts disk_opts = { 0 };
-	void (*test)(struct rig *rig) = *(void (**)(struct rig *rig))arg;
+	void (*test)(struct rig * rig) = *(void (**)(struct rig * rig)) arg;
 	struct rig *rig = calloc(1, sizeof(*rig));
 
 	assert_non_null(rig);
@@ -74,7 +74,7 @@ static void write_block(struct rig *rig, const char *name, uint64_t block, uint8
 	struct volume *volume;
 
 	memset(rig->buf, value, sizeof(rig->buf));
-	assert_int_equal(volume_open(rig->vols, name, &volume, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, name, &volume, &rig->err), 0);
 	assert_int_equal(unit_volume_request(volume, VIO_WRITE, block * BLOCK_BYTES, BLOCK_BYTES, rig->buf), 0);
 	volume_close(volume);
 }
@@ -135,7 +135,9 @@ static void receive(struct rig *rig)
 	assert_int_equal(snapshot(rig, "v@mine"), -EBUSY);
 	assert_int_equal(volume_clone(rig->vols, "v", "mine", &rig->err), -EBUSY);
 	write_block(rig, "v", 2, 12);
-	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &mon, 99, (struct receive_mark){ 9, 16 }, &rig->err), 0);
+	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &mon, 99, (struct receive_mark){ 9, 16 },
+						 &rig->err),
+			 0);
 	open_again(rig);
 	expect_mark(rig, "v", 9);
 	info = info_of(rig, "v@mon");
@@ -160,7 +162,9 @@ static void receive_on_base(struct rig *rig)
 
 	create(rig, "v", true);
 	write_block(rig, "v", 1, 11);
-	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &mon, 1, (struct receive_mark){ 3, 10 }, &rig->err), 0);
+	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &mon, 1, (struct receive_mark){ 3, 10 },
+						 &rig->err),
+			 0);
 	assert_int_equal(volume_receive_begin(rig->vols, "v", &mon, &rig->err), -EEXIST);
 	assert_int_equal(volume_receive_end(rig->vols, "v", &rig->err), 0);
 	assert_int_equal(volume_receive_begin(rig->vols, "v", &tue, &rig->err), -ENOENT);
@@ -188,9 +192,12 @@ static void give_up(struct rig *rig)
 {
 	create(rig, "v", true);
 	write_block(rig, "v", 1, 11);
-	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &mon, 1, (struct receive_mark){ 3, 10 }, &rig->err), 0);
+	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &mon, 1, (struct receive_mark){ 3, 10 },
+						 &rig->err),
+			 0);
 	write_block(rig, "v", 1, 12);
-	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &tue, 1, (struct receive_mark){ 4, 11 }, &rig->err),
+	assert_int_equal(volume_receive_snapshot(rig->vols, "v@mon", &tue, 1, (struct receive_mark){ 4, 11 },
+						 &rig->err),
 			 -EEXIST);
 	expect_mark(rig, "v", 3);
 	assert_int_equal(volume_rollback(rig->vols, "v@mon", &rig->err), 0);
@@ -235,7 +242,8 @@ static void make_old(struct rig *rig)
 	struct cat_txn txn;
 
 	cat_txn_init(&txn);
-	for (const struct cat_obj *obj = catalog_next(cat, CAT_VOLUME, 0); obj; obj = catalog_next(cat, CAT_VOLUME, obj->id + 1)) {
+	for (const struct cat_obj *obj = catalog_next(cat, CAT_VOLUME, 0); obj;
+	     obj = catalog_next(cat, CAT_VOLUME, obj->id + 1)) {
 		struct volume_format f;
 
 		memcpy(&f, obj->data, sizeof(f));

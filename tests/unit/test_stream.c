@@ -54,7 +54,10 @@ static void put_hole(struct tape *t, struct stream_writer *w, uint64_t off, uint
 
 static void put_snapshot(struct tape *t, struct stream_writer *w, uint8_t guid, uint8_t base, uint64_t size_bytes)
 {
-	struct stream_snapshot s = { .guid = { { guid } }, .base = { { base } }, .size_bytes = size_bytes, .created_s = 99 };
+	struct stream_snapshot s = { .guid = { { guid } },
+				     .base = { { base } },
+				     .size_bytes = size_bytes,
+				     .created_s = 99 };
 
 	s.name[0] = (char)('a' + guid);
 	stream_write_snapshot(w, &s);
@@ -272,9 +275,9 @@ static void refuse_lie(uint32_t record, uint32_t off, const void *lie, uint32_t 
 	free(t.bytes);
 }
 
-#define LIE(record, off, type, value)                                  \
-	do {                                                           \
-		type lie_ = (value);                                   \
+#define LIE(record, off, type, value)                                       \
+	do {                                                                \
+		type lie_ = (value);                                        \
 		refuse_lie((record), (uint32_t)(off), &lie_, sizeof(lie_)); \
 	} while (0)
 #define PAYLOAD(type, field) (sizeof(struct stream_header) + offsetof(struct type, field))
