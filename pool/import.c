@@ -138,6 +138,7 @@ static int check_present(struct membership *ms, struct pool_disk *pd, const stru
 		return err_set(ms->err, -EINVAL,
 			       "disk '%s' and the others were used without each other: leave it out, or leave them out",
 			       pd->disk->uri);
+	pd->stale = !out && cd->stale;
 	atomic_store(&pd->failed, out || cd->stale);
 	zones_set_in_use(&ms->pool->zones, pd->label.disk_id, !out && !cd->stale);
 	return 0;
@@ -195,7 +196,7 @@ static const struct pool_disk *stale_disk(const struct pool *pool, uint32_t *cou
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
 		const struct pool_disk *pd = pool->disks[id];
 
-		if (!pd || !pd->disk || pd->state == DISK_FAILED || pd->state == DISK_OFFLINE || !atomic_load(&pd->failed))
+		if (!pd || !pd->stale)
 			continue;
 		first = first ? first : pd;
 		++*count;
@@ -254,7 +255,7 @@ static int take_back(struct pool *pool, struct err *err)
 		struct pool_disk *pd = pool->disks[id];
 
 		if (pd && pd->disk && pd->state == DISK_FAILED)
-			ret = pool_rejoin(pool, pd, true, err);
+			ret = pool_rejoin(pool, pd, err);
 	}
 	return ret;
 }

@@ -6,8 +6,10 @@
  * the failed disk may lack. The pool goes on as long as no more disks are out than losses_max, the greatest m in use: so
  * at least one disk has the newest catalog when as many are missing at an import.
  *
- * Coming back: in one transaction the disk is online, and all columns on it are lost until they are mended. Its catalog is
- * then written anew. */
+ * What a disk may lack is known before it comes back: while it is out, nobody writes to segments that have a column on it,
+ * and whoever had written to them and not flushed calls that column lost (volumes/mend.c). Only a disk that is stale at
+ * import, which lacks what it had acknowledged, may lack anything: all its columns are lost in the transaction that takes it
+ * out. Coming back is one transaction; then its catalog is written anew, and lost columns are mended. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -42,6 +44,8 @@ int pool_lost(void *arg, struct cat_txn *txn)
 		if (too_many)
 			return -EIO;
 		pool_put_disk_object(txn, &pd->label, pd->by_hand ? DISK_OFFLINE : DISK_FAILED, &pool->catalog->newest);
+		if (pd->stale)
+			segments_put_lost(pool, id, txn);
 	}
 	return 0;
 }
@@ -144,7 +148,7 @@ int pool_flush_disk(struct pool *pool, uint32_t disk_id)
 
 /* --- coming back -------------------------------------------------------------------------------------------------- */
 
-int pool_rejoin(struct pool *pool, struct pool_disk *pd, bool call_lost, struct err *err)
+int pool_rejoin(struct pool *pool, struct pool_disk *pd, struct err *err)
 {
 	struct cat_txn txn;
 	int ret;
@@ -152,12 +156,10 @@ int pool_rejoin(struct pool *pool, struct pool_disk *pd, bool call_lost, struct 
 	disk_flush_anew(pd->disk);
 	cat_txn_init(&txn);
 	pool_put_disk_object(&txn, &pd->label, DISK_ONLINE, NULL);
-	if (call_lost)
-		segments_put_lost(pool, pd->label.disk_id, &txn);
 	ret = catalog_readmit(pool->catalog, pd->disk, &txn);
 	cat_txn_release(&txn);
 	if (!ret)
-		pd->by_hand = false;
+		pd->by_hand = pd->stale = false;
 	if (ret)
 		return err_set(err, ret, "cannot take disk '%s' back: %s", pd->disk->uri, strerror(-ret));
 	zones_set_in_use(&pool->zones, pd->label.disk_id, !atomic_load(&pd->failed));
@@ -217,7 +219,7 @@ int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err)
 		ret = err_set(err, -ENODEV, "disk %u is missing: it comes back when the pool is imported with it", disk_id);
 	if (!ret) {
 		atomic_store(&pd->leaving, false);
-		ret = pool_rejoin(pool, pd, false, err);
+		ret = pool_rejoin(pool, pd, err);
 	}
 	fmutex_unlock(&pool->admin_lock);
 	return ret;

@@ -47,7 +47,7 @@ struct pool_create_opts {
 int pool_create(const struct pool_create_opts *opts, struct disk **disks, uint32_t disk_count, struct pool **out,
 		struct err *err);
 /* Opens an existing pool from its disks, given in any order. Some may be missing or stale if every segment can do without
- * them; a disk that had failed and is there again comes back, its columns to be mended. Refuses, with nothing written:
+ * them; a disk that had failed and is there again comes back, what it missed to be mended. Refuses, with nothing written:
  * foreign disks, too few disks (named), disks that were used without each other, unknown feature bits, a pool that another
  * process has open. Ownership as in pool_create. */
 int pool_import(struct disk **disks, uint32_t disk_count, struct pool **out, struct err *err);
@@ -60,8 +60,8 @@ int pool_add_disk(struct pool *pool, struct disk *disk, bool force, struct err *
 /* Disk life, by hand. Offline: the pool goes on without the disk, as if it had failed, until it is taken online, over imports
  * too; -EBUSY: it cannot do without. */
 int pool_disk_offline(struct pool *pool, uint32_t disk_id, struct err *err);
-/* A disk that failed or was taken offline comes back, its columns lost until they are mended; whoever has copies of segments
- * has called them lost there (volumes_disk_online). */
+/* A disk that failed or was taken offline comes back; whoever has written to it and not flushed has called that lost
+ * (volumes_disk_online). */
 int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err);
 /* A disk that is out is to be removed: its columns are wanted elsewhere (segment_wants_columns). */
 int pool_disk_leave(struct pool *pool, uint32_t disk_id, struct err *err);

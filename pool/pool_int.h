@@ -21,6 +21,7 @@ struct pool_disk {
 	_Atomic uint64_t mended_blocks;
 	enum pool_disk_state state; /* as the catalog says */
 	bool by_hand;		    /* out by hand: offline and not failed */
+	bool stale;		    /* import: it lacks what it had acknowledged */
 };
 
 struct pool {
@@ -61,9 +62,8 @@ void pool_put_disk_object(struct cat_txn *txn, const struct label *label, enum p
 uint32_t pool_losses(const struct pool *pool);
 /* Catalog's loss hook; arg is the pool. */
 int pool_lost(void *arg, struct cat_txn *txn);
-/* A disk that is out, but there, is in use again; until they are mended its columns are lost. call_lost: says so to the
- * catalog; only while nobody else changes segments. */
-int pool_rejoin(struct pool *pool, struct pool_disk *pd, bool call_lost, struct err *err);
+/* A disk that is out, but there, is in use again. */
+int pool_rejoin(struct pool *pool, struct pool_disk *pd, struct err *err);
 /* Refuses a disk with a label or foreign content. */
 int pool_check_takeable(struct disk *disk, struct err *err);
 

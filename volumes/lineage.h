@@ -212,6 +212,7 @@ struct lineage {
 	uint64_t flushed_seq;            /* ... and flushed */
 	uint64_t dirty_disks[DISK_SET_WORDS];
 	uint64_t flush_round;            /* counts flushes; the next one */
+	uint64_t flushed_round;          /* the last one that is over */
 	uint64_t unflushed_bytes;
 	struct list flush_waiters;       /* vios, and flush_req of fibers */
 	bool flushing;
@@ -344,7 +345,8 @@ bool scan_header_valid(const struct lineage *lin, const struct lseg *lseg, uint3
 /* Makes all columns of a batch right, but for rows with blocks that are lost. h: at least its used part. Fiber. */
 int mend_batch(struct lineage *lin, struct lseg *lseg, const struct batch_header *h, struct mend_stats *stats);
 
-/* A disk that is out will come back: durably, all columns on it are lost. Fiber. */
+/* A disk has failed, or is out and will come back: durably, the columns on it of all segments written since the last good
+ * flush are lost. Others hold what they should: they are not written while it is out. Fiber. */
 int mend_lose_disk(struct lineage *lin, uint32_t disk_id);
 /* Mends segments with lost columns, and with `scrub` all, in the background. */
 void mend_start(struct lineage *lin, bool scrub);

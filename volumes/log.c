@@ -612,7 +612,8 @@ static bool round_is_whole(const struct lineage *lin, uint64_t round)
 	return true;
 }
 
-/* Disks whose flush failed are lost; that the pool goes on without them is durable before anybody is told of success. */
+/* Disks whose flush failed are lost. That the pool goes on without them, and what they may lack, is durable before anybody
+ * is told of success. */
 static int flush_dirty_disks(struct lineage *lin)
 {
 	uint64_t dirty[DISK_SET_WORDS], round = lin->flush_round++;
@@ -627,8 +628,14 @@ static int flush_dirty_disks(struct lineage *lin)
 			continue;
 		lost = true;
 		rc = lin->policy.m > 0 ? pool_lose_disk(lin->pool, disk) : -EIO;
+		if (rc == 0)
+			rc = mend_lose_disk(lin, disk);
 	}
-	return rc == 0 && lost && !round_is_whole(lin, round) ? -EIO : rc;
+	if (rc == 0 && lost && !round_is_whole(lin, round))
+		rc = -EIO;
+	if (rc == 0)
+		lin->flushed_round = round;
+	return rc;
 }
 
 static void finish_flushed(struct list *vios, int res)

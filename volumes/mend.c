@@ -265,6 +265,12 @@ static void mend_fiber(void *arg)
 	lineage_fiber_end(lin);
 }
 
+/* What was written there may never have come to lie on the disk. */
+static bool is_unflushed(const struct lineage *lin, const struct lseg *lseg)
+{
+	return lseg->unwritten > 0 || lseg->flush_round > lin->flushed_round;
+}
+
 static bool lose_columns(struct lseg *lseg, uint32_t disk_id)
 {
 	uint32_t cols = 0;
@@ -279,16 +285,20 @@ static bool lose_columns(struct lseg *lseg, uint32_t disk_id)
 int mend_lose_disk(struct lineage *lin, uint32_t disk_id)
 {
 	struct cat_txn txn;
-	int rc;
+	bool any = false;
+	int rc = 0;
 
 	cat_txn_init(&txn);
 	for (uint32_t i = 0; i < lin->segs_cap && lin->policy.m > 0; i++) {
 		struct lseg *lseg = lin->segs[i];
 
-		if (lseg && lseg->seg.grant && !lseg->freeing && lose_columns(lseg, disk_id))
-			segment_put_in(&txn, &lseg->seg);
+		if (!lseg || !lseg->seg.grant || lseg->freeing || !is_unflushed(lin, lseg) || !lose_columns(lseg, disk_id))
+			continue;
+		segment_put_in(&txn, &lseg->seg);
+		any = true;
 	}
-	rc = pool_commit(lin->pool, &txn);
+	if (any)
+		rc = pool_commit(lin->pool, &txn);
 	cat_txn_release(&txn);
 	return rc;
 }

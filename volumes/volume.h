@@ -173,7 +173,7 @@ struct volume_watch {
 void volume_watch_add(struct volume *volume, struct volume_watch *watch);
 void volume_watch_del(struct volume_watch *watch);
 
-/* pool_disk_online, with all lineages told what they have lost there; they then mend it. */
+/* pool_disk_online, after all lineages have noted what they may have lost there; they then mend it. */
 int volumes_disk_online(struct volumes *volumes, uint32_t disk_id, struct err *err);
 /* Removes a disk that is out: all its columns are made anew on other disks, then it leaves the pool. -EBUSY: it is in use;
  * -ENOSPC: nothing moves any more, since no other disk has room. */
