@@ -94,9 +94,14 @@ struct disk *rows_writable_disk(const struct pool *pool, const struct segment *s
 	return disk && !atomic_load(&pool->disks[segment->cols[c].disk_id]->failed) ? disk : NULL;
 }
 
+struct disk *rows_trusted_disk(const struct pool *pool, const struct segment *segment, uint32_t c)
+{
+	return segment->lost >> c & 1 ? NULL : rows_writable_disk(pool, segment, c);
+}
+
 static bool col_trusted(const struct pool *pool, const struct segment *segment, uint32_t c)
 {
-	return !(segment->lost >> c & 1) && rows_writable_disk(pool, segment, c);
+	return rows_trusted_disk(pool, segment, c) != NULL;
 }
 
 uint32_t segment_writable_cols(const struct pool *pool, const struct segment *segment)

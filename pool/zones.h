@@ -15,6 +15,7 @@ struct zone_disk {
 	bool present, in_use;
 	uint32_t count, free, reserve;
 	uint32_t cursor; /* where the search for a free zone goes on */
+	uint32_t domain; /* disks of one number are likely to fail together */
 	uint64_t *taken; /* bitmap; bits from count on are set */
 };
 
@@ -33,6 +34,7 @@ uint64_t *zones_bitmap_new(uint32_t count);
 /* A disk with all its zones free. */
 void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint64_t *bitmap);
 
+void zones_set_domain(struct zones *zones, uint32_t disk_id, uint32_t domain);
 /* None of its zones is taken. */
 void zones_remove_disk(struct zones *zones, uint32_t disk_id);
 
@@ -43,8 +45,12 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 	       struct zone_addr *out) __attribute__((warn_unused_result));
 /* For loading: takes this very zone. False if it does not exist or is taken. */
 bool zones_take_at(struct zones *zones, struct zone_addr at);
-/* One more zone for a segment that has cols already, on a disk that it is not on. False: there is none. */
-bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out);
+/* Another zone for column c of a segment, on a disk that it is not on. False: there is none, or, with `better`, none on a
+ * disk with so much more room that the move is worth it. */
+bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, uint32_t c, bool better,
+			struct zone_addr *out);
+/* Is there a disk in use with so much more room? */
+bool zones_is_crowded(const struct zones *zones, uint32_t disk_id);
 bool zones_is_taken(const struct zones *zones, struct zone_addr at);
 /* Columns without a zone are passed over. */
 void zones_give_back(struct zones *zones, const struct zone_addr *addrs, uint32_t cols);

@@ -133,8 +133,8 @@ int daemon_pool_export(struct daemon *daemon, const char *name, bool force, stru
 /* Wipes it. Exports as above. */
 int daemon_pool_destroy(struct daemon *daemon, const char *name, bool force, struct err *err)
 	__attribute__((warn_unused_result));
-int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *disk, bool force,
-		    struct err *err) __attribute__((warn_unused_result));
+int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *disk,
+		    const struct pool_add_opts *opts, struct err *err) __attribute__((warn_unused_result));
 int daemon_disk_probe(struct daemon *daemon, const char *uri, struct disk_probe *probe, uint64_t *size_bytes,
 		      struct err *err) __attribute__((warn_unused_result));
 

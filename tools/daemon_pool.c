@@ -399,21 +399,22 @@ int daemon_pool_destroy(struct daemon *daemon, const char *name, bool force, str
 }
 
 /* The state names the disk before the disk's label names the pool. */
-static int add_disk(struct daemon *daemon, struct daemon_pool *pool, struct disk_set *set, bool force, struct err *err)
+static int add_disk(struct daemon *daemon, struct daemon_pool *pool, struct disk_set *set, const struct pool_add_opts *opts,
+		    struct err *err)
 {
 	struct err ignored;
 	int ret = daemon_record_disks(daemon, pool, set->disks[0]->uri, err);
 
 	if (ret)
 		return ret;
-	ret = pool_add_disk(pool->pool, set->disks[0], force, err);
+	ret = pool_add_disk(pool->pool, set->disks[0], opts, err);
 	if (ret && daemon_record_disks(daemon, pool, NULL, &ignored) != 0)
 		log_warn("disk '%s' stays in the state of pool '%s': %s", set->disks[0]->uri, pool->name, ignored.msg);
 	return ret;
 }
 
-int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *request, bool force,
-		    struct err *err)
+int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *request,
+		    const struct pool_add_opts *opts, struct err *err)
 {
 	struct daemon_pool *pool;
 	struct disk_set set;
@@ -424,7 +425,7 @@ int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_r
 	fmutex_lock(&pool->change);
 	ret = disk_set_open(&set, daemon, request, err);
 	if (ret == 0) {
-		ret = add_disk(daemon, pool, &set, force, err);
+		ret = add_disk(daemon, pool, &set, opts, err);
 		if (ret)
 			disk_set_close(&set);
 		else

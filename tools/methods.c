@@ -114,7 +114,11 @@ static int pool_add_method(void *daemon, struct params *params, json_t **result,
 {
 	const char *name = param_text(params, "pool");
 	const char *uri = param_text(params, "disk");
-	bool force = param_flag(params, "force");
+	struct pool_add_opts opts = {
+		.force = param_flag(params, "force"),
+		.spare = param_flag(params, "spare"),
+		.domain = param_text_or(params, "domain", NULL),
+	};
 	struct disk_request disk = {
 		.uris = &uri,
 		.count = 1,
@@ -124,7 +128,7 @@ static int pool_add_method(void *daemon, struct params *params, json_t **result,
 	int ret = params_end(params);
 
 	if (ret == 0)
-		ret = daemon_pool_add(daemon, name, &disk, force, err);
+		ret = daemon_pool_add(daemon, name, &disk, &opts, err);
 	if (ret == 0)
 		*result = shown_pool(daemon, name);
 	return ret;

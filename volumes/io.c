@@ -24,6 +24,7 @@ static void count(const struct vio *vio, int res)
 {
 	struct volume_counters *c = &((struct volume_state *)vio->volume)->counters;
 
+	((struct volume_state *)vio->volume)->lin->guest_ios++;
 	c->ios[vio->op]++;
 	c->bytes[vio->op] += vio->len_bytes;
 	c->errors[vio->op] += res < 0;

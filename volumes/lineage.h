@@ -90,6 +90,7 @@ struct batch {
 	uint32_t crc[BATCH_DATA_MAX];
 	struct seg_io io;
 	struct iovec iov;
+	uint64_t since_ns;               /* submitted */
 	bool done;
 	int res;
 };
@@ -234,6 +235,10 @@ struct lineage {
 
 	/* readers of the current and the previous map generation: a dead segment is freed when its readers are gone */
 	bool mending, mend_again, scrub_wanted;
+	bool mend_sleeps;                /* for guests' sake */
+	uint32_t scrub_at;               /* segment that a scrub goes on with */
+	int64_t write_ns_mending, write_ns_calm; /* means of how long data batches take */
+	uint64_t guest_ios;              /* requests of guests that ended */
 	struct mend_stats mend_stats;
 	bool cleaning;
 	bool clean_in_vain;              /* there was nothing to clean, and no checkpoint since */
@@ -348,7 +353,10 @@ int mend_batch(struct lineage *lin, struct lseg *lseg, const struct batch_header
 /* A disk has failed, or is out and will come back: durably, the columns on it of all segments written since the last good
  * flush are lost. Others hold what they should: they are not written while it is out. Fiber. */
 int mend_lose_disk(struct lineage *lin, uint32_t disk_id);
-/* Mends segments with lost columns, and with `scrub` all, in the background. */
+/* A batch of the data stream took so long to be written. */
+void mend_note_write(struct lineage *lin, uint64_t took_ns);
+/* Mends segments with lost columns, moves columns that should lie elsewhere, and with `scrub` looks at all, in the
+ * background. */
 void mend_start(struct lineage *lin, bool scrub);
 
 /* --- cleaner.c -------------------------------------------------------------------------------------------------- */
@@ -522,6 +530,7 @@ void volumes_cleaned(struct volumes *vols, struct lineage *lin);
 bool volumes_cleaner_awaited(const struct volumes *vols);
 /* The pool is full: every lineage looks for space. Any loop. */
 void volumes_squeeze(struct volumes *vols);
+bool volumes_scrub_paused(const struct volumes *vols);
 const struct volumes_opts *volumes_options(const struct volumes *vols);
 
 #endif

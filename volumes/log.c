@@ -370,6 +370,8 @@ static void batch_written(struct seg_io *io, int res)
 
 	b->done = true;
 	b->res = res;
+	if (st->id == STREAM_DATA)
+		mend_note_write(lin, loop_now_ns(lin->loop) - b->since_ns);
 	if (retire_done(st))
 		relocate_start(st);
 	if (lin->unflushed_bytes > UNFLUSHED_BYTES_MAX)
@@ -386,6 +388,7 @@ void batch_submit(struct batch *b)
 	batch_fill_header(b);
 	memset(b->buf + (size_t)(1 + b->data) * BLOCK_BYTES, 0, (size_t)(b->total - 1 - b->data) * BLOCK_BYTES);
 	count_written(lin, b);
+	b->since_ns = loop_now_ns(lin->loop);
 	b->iov = (struct iovec){ b->buf, (size_t)b->total * BLOCK_BYTES };
 	b->io = (struct seg_io){ .op = DISK_WRITE, .segment = &b->lseg->seg, .index = b->start, .count = b->total,
 				 .iov = &b->iov, .iov_count = 1, .done = batch_written };

@@ -320,6 +320,7 @@ static void resize_volume(struct world *w, struct sim_volume *sv)
 
 static void add_disk(struct world *w)
 {
+	struct pool_add_opts opts = { 0 };
 	struct err err = { "" };
 	struct disk *disk;
 	uint64_t since;
@@ -329,7 +330,8 @@ static void add_disk(struct world *w)
 		return;
 	since = manage_begin(w, MANAGE_ADD_DISK, NULL, w->disks);
 	disk = sim_disk_open(&w->disk[w->disks]);
-	rc = disk ? pool_add_disk(w->pool, disk, w->disk[w->disks].writes > 0, &err) : -ENOMEM;
+	opts.force = w->disk[w->disks].writes > 0;
+	rc = disk ? pool_add_disk(w->pool, disk, &opts, &err) : -ENOMEM;
 	if (rc < 0 && disk)
 		disk_close(disk);
 	if (manage_end(w, rc, since, &err))
