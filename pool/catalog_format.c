@@ -194,7 +194,7 @@ bool checkpoint_validate(const struct checkpoint_block *block, const uint8_t poo
 		return false;
 	if (generation >= CAT_COUNTER_MAX || le64_get(block->seq) >= CAT_COUNTER_MAX)
 		return false;
-	return le64_get(block->next_id) <= CAT_NEXT_ID_MAX &&
+	return le64_get(block->settled_seq) <= le64_get(block->seq) && le64_get(block->next_id) <= CAT_NEXT_ID_MAX &&
 	       le64_get(block->payload_bytes) <= area_bytes - sizeof(*block);
 }
 

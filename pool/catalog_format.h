@@ -25,11 +25,12 @@
  *    56     8  payload_bytes  <= the area - 4096
  *    64     4  payload_crc    CRC32C of the payload
  *    68     4  crc            CRC32C of these 4096 bytes with this field 0
- *    72  4024  zero
+ *    72     8  settled_seq    transactions up to here were on every disk in use when this was written
+ *    80  4016  zero
  *
  * The header is written when the payload has been flushed on all disks: a valid header over an invalid payload is damage,
  * not a crash. Valid if and only if: magic, crc and pool_uuid match, generation % 2 is the half, generation < 2^62,
- * seq < 2^62, next_id <= 2^55, payload_bytes fits the area; payload_crc matches and every entry is valid.
+ * settled_seq <= seq < 2^62, next_id <= 2^55, payload_bytes fits the area; payload_crc matches and every entry is valid.
  *
  * Journal record: one transaction, or several that were committed together. The first one stands at the start of the
  * journal area, each next one behind its predecessor.
@@ -83,7 +84,8 @@ struct checkpoint_block {
 	uint8_t magic[8], pool_uuid[16];
 	le64 stamp, generation, seq, next_id, payload_bytes;
 	le32 payload_crc, crc;
-	uint8_t zero[4024];
+	le64 settled_seq;
+	uint8_t zero[4016];
 };
 
 struct record_head {
@@ -96,7 +98,8 @@ static_assert(sizeof(struct cat_entry_head) == 16, "catalog entry");
 static_assert(sizeof(struct checkpoint_block) == CAT_BLOCK_BYTES, "checkpoint");
 static_assert(offsetof(struct checkpoint_block, stamp) == 24, "checkpoint");
 static_assert(offsetof(struct checkpoint_block, payload_crc) == 64, "checkpoint");
-static_assert(offsetof(struct checkpoint_block, zero) == 72, "checkpoint");
+static_assert(offsetof(struct checkpoint_block, settled_seq) == 72, "checkpoint");
+static_assert(offsetof(struct checkpoint_block, zero) == 80, "checkpoint");
 static_assert(sizeof(struct record_head) == 64, "record");
 static_assert(offsetof(struct record_head, stamp) == 24, "record");
 static_assert(offsetof(struct record_head, payload_bytes) == 56, "record");

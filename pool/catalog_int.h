@@ -68,6 +68,7 @@ struct catalog {
 	_Atomic uint64_t next_id; /* any thread may take one */
 	uint8_t pool_uuid[16];
 	uint64_t stamp, generation, seq;     /* of the last checkpoint; of the last durable transaction */
+	uint64_t settled_seq;                /* transactions up to here are on every disk that is not out */
 	struct cat_stamp newest;	     /* checkpoint that a disk may have at most, whether its write was completed or not */
 	uint64_t journal_pos, journal_bytes; /* next record; the smallest journal of all disks */
 	uint64_t payload_max;                /* of a checkpoint, on the smallest area */

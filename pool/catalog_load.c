@@ -9,8 +9,13 @@
  *     before the last acknowledged transaction (it comes back from the past: its data is old too).
  *
  * Why 4 never refuses a crash: a record is written only when its predecessor has been flushed on all disks, and only when
- * the header of its checkpoint has; a header only when its payload has. So on every disk the newest state lacks at most
- * the last transaction. A header that is not valid or a journal that cannot be read proves nothing: the disk is accepted. */
+ * the header of its checkpoint has; a header only when its payload has. A header tells up to which transaction every disk
+ * had all when it was written: that need not be its own last one, as a load may have found what one disk alone had of an
+ * earlier crash. So no disk in use ends before what the newest header and its journal call settled. A header that is not
+ * valid or a journal that cannot be read proves nothing: the disk is accepted.
+ *
+ * A disk that is not here, or cannot be read now, may have checkpoints of attempts that a crash ended, one of each import
+ * that was never completed. They must not count when it comes back, so generations go on behind all that there can be. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -23,13 +28,14 @@
 /* Of what the format allows, half is refused on loading, so that no session can ever reach the limit. */
 #define CAT_NEXT_ID_USABLE (CAT_NEXT_ID_MAX / 2)
 #define CAT_COUNTER_USABLE (CAT_COUNTER_MAX / 2)
+#define UNSEEN_GENERATIONS (1ull << 20) /* of attempts at an import in a row; even, as the next one is of the other half */
 
 /* What a valid checkpoint header says. */
 struct found {
 	bool valid;
 	uint32_t half;
 	struct cat_ident ident;
-	uint64_t seq, next_id, payload_bytes;
+	uint64_t seq, settled_seq, next_id, payload_bytes;
 	uint32_t payload_crc;
 };
 
@@ -63,6 +69,7 @@ static void found_fill(struct found *found, const struct checkpoint_block *block
 	found->ident.stamp = le64_get(block->stamp);
 	found->ident.generation = le64_get(block->generation);
 	found->seq = le64_get(block->seq);
+	found->settled_seq = le64_get(block->settled_seq);
 	found->next_id = le64_get(block->next_id);
 	found->payload_bytes = le64_get(block->payload_bytes);
 	found->payload_crc = le32_get(block->payload_crc);
@@ -185,8 +192,9 @@ static int load_checkpoint(struct loader *l)
 			       l->newest.ident.generation);
 	cat->stamp = l->newest.ident.stamp;
 	cat->generation = l->newest.ident.generation;
-	cat->newest = (struct cat_stamp){ cat->generation, cat->stamp };
+	cat->newest = (struct cat_stamp){ cat->generation + 1 + UNSEEN_GENERATIONS, 0 };
 	cat->seq = l->newest.seq;
+	cat->settled_seq = l->newest.settled_seq;
 	atomic_store(&cat->next_id, l->newest.next_id);
 	return 0;
 }
@@ -256,7 +264,8 @@ static int apply_record(struct loader *l, const struct record_head *head)
 	if (ret || used != payload_bytes)
 		return err_set(l->err, -EUCLEAN, "transaction %" PRIu64 " of the catalog makes no sense", cat->seq + 1);
 	atomic_store(&cat->next_id, le64_get(head->next_id));
-	cat->seq++;
+	/* A record is written when the checkpoint and the records before it are on all disks. */
+	cat->settled_seq = cat->seq++;
 	l->last_pos[1] = l->last_pos[0];
 	l->last_pos[0] = l->pos;
 	l->pos += record_bytes(payload_bytes);
@@ -375,12 +384,12 @@ static bool is_stale(struct loader *l, uint32_t d)
 {
 	const struct found *found = &l->found[d][l->newest.half];
 
-	if (!found->valid || (same_ident(found, &l->newest) && l->records <= 1))
+	if (!found->valid)
 		return false;
 	if (!same_ident(found, &l->newest) && !l->found[d][!l->newest.half].valid)
 		return false; /* two crashes in a row: one lost the newest header here, the next tore what replaced the older */
 	l->unreadable = false;
-	return !has_last_records(l, d) && own_seq(l, d) + 1 < l->cat->seq && !l->unreadable;
+	return !has_last_records(l, d) && own_seq(l, d) < l->cat->settled_seq && !l->unreadable;
 }
 
 static int check_no_stale_disk(struct loader *l)

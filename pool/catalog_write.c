@@ -117,7 +117,7 @@ int catalog_write_record(struct catalog *cat, uint32_t payload_bytes)
 		ret = catalog_flush_all(cat);
 	if (ret)
 		return ret;
-	cat->seq++;
+	cat->settled_seq = ++cat->seq;
 	cat->journal_pos += bytes;
 	return 0;
 }
@@ -204,6 +204,7 @@ static int write_header(struct catalog *cat, const struct payload_writer *w, uin
 	block->next_id = le64_of(atomic_load(&cat->next_id));
 	block->payload_bytes = le64_of(w->written_bytes);
 	block->payload_crc = le32_of(w->crc);
+	block->settled_seq = le64_of(cat->settled_seq);
 	checkpoint_seal(block);
 	cat->newest = (struct cat_stamp){ w->generation, stamp };
 	return catalog_write_all(cat, CAT_CHECKPOINT, w->generation, 0, block, sizeof(*block));
@@ -239,10 +240,10 @@ int catalog_write_checkpoint(struct catalog *cat, const struct list *group)
 	uint64_t stamp = loop_random(loop_self()), seq = cat->seq + !list_empty(group);
 	int ret = 0;
 
-	while (w.generation <= cat->newest.generation)
-		w.generation += 2;
-	if (cat->newest.generation > cat->generation)
+	if (cat->newest.generation > cat->generation) {
+		w.generation = cat->newest.generation + 2;
 		ret = take_back_header(cat);
+	}
 	if (!ret)
 		ret = write_objects(cat, &w);
 	if (!ret)
@@ -259,7 +260,7 @@ int catalog_write_checkpoint(struct catalog *cat, const struct list *group)
 		return ret;
 	cat->generation = w.generation;
 	cat->stamp = stamp;
-	cat->seq = seq;
+	cat->seq = cat->settled_seq = seq;
 	cat->journal_pos = 0;
 	return 0;
 }

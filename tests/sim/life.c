@@ -22,7 +22,7 @@ void world_set_faults(struct world *w, bool on)
 		w->disk[i].faults_on = on && w->config.any_fault;
 }
 
-static uint64_t all_faults(const struct world *w, enum sim_fault fault)
+uint64_t world_faults_ever(const struct world *w, enum sim_fault fault)
 {
 	uint64_t sum = 0;
 
@@ -33,21 +33,21 @@ static uint64_t all_faults(const struct world *w, enum sim_fault fault)
 
 uint64_t world_faults(const struct world *w, enum sim_fault fault)
 {
-	return all_faults(w, fault) - w->life_faults[fault];
+	return world_faults_ever(w, fault) - w->life_faults[fault];
 }
 
 void world_mark_faults(struct world *w)
 {
 	for (enum sim_fault f = 0; f < FAULT_COUNT; f++)
-		w->life_faults[f] = all_faults(w, f);
+		w->life_faults[f] = world_faults_ever(w, f);
 }
 
 bool world_note_damage(struct world *w)
 {
 	if (w->config.within)
 		return false;
-	if (all_faults(w, FAULT_MISDIRECTED_WRITE) || all_faults(w, FAULT_PHANTOM_WRITE) ||
-	    all_faults(w, FAULT_BIT_ROT))
+	if (world_faults_ever(w, FAULT_MISDIRECTED_WRITE) || world_faults_ever(w, FAULT_PHANTOM_WRITE) ||
+	    world_faults_ever(w, FAULT_BIT_ROT))
 		w->damaged = true;
 	return w->damaged;
 }

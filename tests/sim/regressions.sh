@@ -38,4 +38,7 @@ seed 11089 "a clone not yet in a checkpoint is replayed although its origin was 
 seed 1005 "two rollbacks and a clone between two checkpoints fit together"
 seed 57173 "a map node of an image that goes is read as often as others before the lineage fails"
 seed 8057 "a write of partial blocks that waits for space is told as parked"
+seed 410778 "a disk is not stale because an earlier crash left a transaction on another one alone"
+seed 450294 "the same with two disks: a snapshot would be lost"
+seed 460487 "a checkpoint of an import that was not completed does not count when its disk comes back"
 echo "1..$count"

@@ -133,6 +133,8 @@ void life_close(struct world *w);
 void world_set_faults(struct world *w, bool on);
 /* Faults of this kind in this life. */
 uint64_t world_faults(const struct world *w, enum sim_fault fault);
+/* The same since the beginning. */
+uint64_t world_faults_ever(const struct world *w, enum sim_fault fault);
 void world_mark_faults(struct world *w);
 /* Sets w->damaged if a disk has made lasting damage by now; returns it. */
 bool world_note_damage(struct world *w);
