@@ -22,6 +22,13 @@ int pool_check_disk(struct pool *pool, uint32_t disk_id, struct err *err)
 	return find_disk(pool, disk_id, &pd, err);
 }
 
+bool pool_disk_is_out(const struct pool *pool, uint32_t disk_id)
+{
+	const struct pool_disk *pd = disk_id < POOL_DISKS_MAX ? pool->disks[disk_id] : NULL;
+
+	return pd && atomic_load(&pd->failed);
+}
+
 /* Keeps state and what goes with it. */
 static void put_flags(struct pool *pool, const struct pool_disk *pd, uint32_t flags, struct cat_txn *txn)
 {
@@ -113,23 +120,11 @@ int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err)
 
 /* --- drain and removal ------------------------------------------------------------------------------------------- */
 
-/* The columns that the widest segment has. */
-static uint32_t widest(const struct pool *pool)
-{
-	struct segment segment;
-	uint32_t cols = 0;
-
-	for (const struct cat_obj *obj = segments_next(pool, NULL, &segment); obj; obj = segments_next(pool, obj, &segment))
-		if ((uint32_t)segment.policy.k + segment.policy.m > cols)
-			cols = segment.policy.k + segment.policy.m;
-	return cols;
-}
-
 static int check_drain(struct pool *pool, uint32_t disk_id, struct err *err)
 {
 	const struct zone_disk *zd = &pool->zones.disks[disk_id];
 	uint64_t others = pool->zones.free - (zd->in_use ? zd->free : 0), need = segments_on_disk(pool, disk_id);
-	uint32_t left = zones_disks_in_use(&pool->zones) - zd->in_use, cols = widest(pool);
+	uint32_t left = zones_disks_in_use(&pool->zones) - zd->in_use, cols = pool->cols_max;
 	uint64_t kept = pool->zones.reserve - (zd->in_use ? zd->reserve : 0);
 
 	if (left < cols)

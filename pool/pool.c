@@ -34,6 +34,7 @@ int pool_new(const struct uuid *uuid, const char *name, uint32_t zone_bytes, str
 	pool->uuid = *uuid;
 	memcpy(pool->name, name, strlen(name) + 1);
 	pool->zone_bytes = zone_bytes;
+	pool->cols_max = 1;
 	zones_init(&pool->zones);
 	omap_init(&pool->owners, sizeof(void *));
 	list_init(&pool->watches);

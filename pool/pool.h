@@ -74,6 +74,8 @@ int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err);
 int pool_disk_drain(struct pool *pool, uint32_t disk_id, bool drop, struct err *err);
 /* -ENOENT: there is no such disk. */
 int pool_check_disk(struct pool *pool, uint32_t disk_id, struct err *err);
+/* It has failed, is missing or was taken offline. */
+bool pool_disk_is_out(const struct pool *pool, uint32_t disk_id);
 /* Removes a disk that is out or drained. -EBUSY: *left segments still have a column there, or it is in use. Its handle is
  * closed with the pool. */
 int pool_disk_remove(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err);

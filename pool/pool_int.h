@@ -50,6 +50,7 @@ struct pool {
 	struct omap owners; /* owner -> struct owner_segments * */
 	uint64_t segment_count;
 	uint32_t losses_max; /* so many disks may fail: the greatest m of all policies in use */
+	uint32_t cols_max;   /* columns of the widest policy in use, at least 1 */
 	struct list watches;					    /* struct space_watch */
 	bool space_freed;					    /* since the watches were last told */
 	struct fmutex admin_lock;				    /* one membership change at a time */

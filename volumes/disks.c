@@ -67,7 +67,7 @@ int volumes_disk_online(struct volumes *vols, uint32_t disk_id, struct err *err)
 	int rc;
 
 	fmutex_lock(&vols->change);
-	rc = each_lineage(vols, lose_on_home, &call);
+	rc = pool_disk_is_out(vols->pool, disk_id) ? each_lineage(vols, lose_on_home, &call) : 0;
 	if (rc < 0)
 		err_set(err, rc, "cannot note what disk %u has missed: %s", disk_id, strerror(-rc));
 	else
