@@ -544,6 +544,44 @@ struct catalog *pool_catalog(struct pool *pool)
 	return pool->catalog;
 }
 
+static uint32_t count_domains(const struct pool *pool)
+{
+	uint32_t count = 0;
+
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		count += pool->disks[id] && pool->zones.disks[id].domain == id;
+	return count;
+}
+
+static bool is_exposed(const struct pool *pool, const struct segment *segment)
+{
+	uint32_t n = segment->policy.k + segment->policy.m, have = 0;
+
+	for (uint32_t c = 0; c < n; c++)
+		have += rows_trusted_disk(pool, segment, c) != NULL;
+	for (uint32_t a = 0; a < n; a++) {
+		uint32_t together = 0;
+
+		for (uint32_t b = 0; b < n && rows_trusted_disk(pool, segment, a); b++)
+			together += rows_trusted_disk(pool, segment, b) &&
+				    pool->zones.disks[segment->cols[a].disk_id].domain ==
+					    pool->zones.disks[segment->cols[b].disk_id].domain;
+		if (have - together < segment->policy.k)
+			return true;
+	}
+	return false;
+}
+
+uint64_t pool_count_exposed(const struct pool *pool)
+{
+	struct segment segment;
+	uint64_t count = 0;
+
+	for (const struct cat_obj *obj = segments_next(pool, NULL, &segment); obj; obj = segments_next(pool, obj, &segment))
+		count += segment.policy.m > 0 && is_exposed(pool, &segment);
+	return count;
+}
+
 void pool_get_info(const struct pool *pool, struct pool_info *info)
 {
 	*info = (struct pool_info){
@@ -555,6 +593,7 @@ void pool_get_info(const struct pool *pool, struct pool_info *info)
 		.zones_reserved = pool->zones.reserve,
 		.segments = pool->segment_count,
 		.catalog_objects = pool->catalog->count,
+		.domains = count_domains(pool),
 	};
 }
 
@@ -592,9 +631,10 @@ void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_in
 		.state = away && strcmp(disk_state_text(pd), "online") == 0 ? "away" : disk_state_text(pd),
 		.why = away,
 		.domain = pd->domain,
+		.out = atomic_load(&pd->failed),
 		.failed = atomic_load(&pd->failed) && pd->state != DISK_OFFLINE,
 		.goes = atomic_load(&pd->flags) & DISK_GOES,
-		.columns = segments_on_disk(pool, id),
+		.columns = pool->zones.disks[id].count - pool->zones.disks[id].free,
 		.mended_blocks = atomic_load(&pd->mended_blocks),
 		.size_bytes = pd->label.disk_bytes,
 		.zones = pool->zones.disks[id].count,

@@ -113,7 +113,7 @@ struct pool_disk_info {
 	const char *state;
 	const char *why;                 /* it is away, or NULL; valid until the caller gives way */
 	const char *domain;
-	bool failed;                     /* out, but not by hand */
+	bool out, failed;                /* failed: not by hand */
 	bool goes;                       /* its columns move to other disks */
 	uint64_t columns;                /* of segments, on it */
 	uint64_t mended_blocks;          /* put right on it since the import */
@@ -125,8 +125,11 @@ struct pool_info {
 	uint32_t zone_bytes;
 	uint64_t zones, zones_free, zones_reserved;
 	uint64_t segments, catalog_objects;
+	uint32_t domains;                /* failure domains that the disks are in */
 };
 void pool_get_info(const struct pool *pool, struct pool_info *info);
+/* How many segments would not be whole if the disks of one failure domain were out at once. */
+uint64_t pool_count_exposed(const struct pool *pool);
 /* i < disk_count */
 void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_info *info);
 

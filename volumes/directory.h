@@ -31,6 +31,7 @@ struct volumes {
 	struct rebuild {
 		uint64_t since_ns, done_before; /* when there was last nothing to do */
 		uint64_t left, done, now_ns;
+		bool counted;
 	} rebuild;
 };
 

@@ -11,6 +11,7 @@ struct mend_call {
 	struct lineage *lin;
 	uint32_t disk_id;
 	struct mend_info *info;
+	struct error_list *errors;
 };
 
 static int each_lineage(struct volumes *vols, int (*fn)(void *arg), struct mend_call *call)
@@ -74,6 +75,7 @@ int volumes_disk_online(struct volumes *vols, uint32_t disk_id, struct err *err)
 		rc = pool_disk_online(vols->pool, disk_id, err);
 	if (rc == 0)
 		(void)!each_lineage(vols, mend_on_home, &call);
+	vols->rebuild.counted = false;
 	fmutex_unlock(&vols->change);
 	return rc;
 }
@@ -82,6 +84,7 @@ static void mend_everywhere(struct volumes *vols)
 {
 	struct mend_call call = { 0 };
 
+	vols->rebuild.counted = false;
 	fmutex_lock(&vols->change);
 	(void)!each_lineage(vols, mend_on_home, &call);
 	fmutex_unlock(&vols->change);
@@ -177,10 +180,14 @@ static void care_for(struct volumes *vols, const struct pool_disk_info *info, ui
 		(void)!pool_take_spare(vols->pool, info->id, &ignored);
 }
 
-static void note_rebuild(struct volumes *vols, uint64_t now_ns)
+/* Counting goes through all segments: only while there may be something to count. */
+static void note_rebuild(struct volumes *vols, bool trouble, uint64_t now_ns)
 {
 	struct rebuild *r = &vols->rebuild;
 
+	if (r->counted && !trouble && r->left == 0)
+		return;
+	r->counted = true;
 	pool_get_rebuild(vols->pool, &r->left, &r->done);
 	r->now_ns = now_ns;
 	if (r->left > 0 && r->since_ns)
@@ -214,15 +221,17 @@ bool volumes_tend(struct volumes *vols)
 	uint64_t now_ns = loop_now_ns(vols->loop);
 	struct pool_disk_info disk;
 	struct pool_info info;
+	bool trouble = false;
 
 	pool_get_info(vols->pool, &info);
 	for (uint32_t i = 0; i < info.disk_count; i++) {
 		pool_get_disk_info(vols->pool, i, &disk);
+		trouble |= disk.out || disk.goes;
 		care_for(vols, &disk, now_ns);
 		pool_get_info(vols->pool, &info);
 	}
 	scrub_by_schedule(vols, now_ns);
-	note_rebuild(vols, now_ns);
+	note_rebuild(vols, trouble, now_ns);
 	if (pool_note_fill(vols->pool) || vols->rebuild.left > 0)
 		mend_everywhere(vols);
 	return drop_drained(vols);
@@ -276,5 +285,44 @@ int volumes_mend_info(struct volumes *vols, struct mend_info *info)
 	fmutex_lock(&vols->directory);
 	rc = each_lineage(vols, mend_info_on_home, &call);
 	fmutex_unlock(&vols->directory);
+	return rc;
+}
+
+/* --- what is lost --------------------------------------------------------------------------------------------------- */
+
+struct error_list {
+	struct volume_error *out;
+	uint32_t max, count;
+};
+
+static void add_error(void *arg, const struct volume_state *vol, uint64_t lba)
+{
+	struct error_list *list = arg;
+
+	if (list->count == list->max)
+		return;
+	directory_name(vol, list->out[list->count].volume);
+	list->out[list->count++].off_bytes = lba * BLOCK_BYTES;
+}
+
+static int errors_on_home(void *arg)
+{
+	const struct mend_call *call = arg;
+
+	return errors_list(call->lin, add_error, call->errors);
+}
+
+int volumes_get_errors(struct volumes *vols, struct volume_error *out, uint32_t max, uint32_t *count)
+{
+	struct error_list list = { .out = out, .max = max };
+	struct mend_call call = { .errors = &list };
+	int rc;
+
+	fmutex_lock(&vols->change);
+	fmutex_lock(&vols->directory);
+	rc = each_lineage(vols, errors_on_home, &call);
+	fmutex_unlock(&vols->directory);
+	fmutex_unlock(&vols->change);
+	*count = list.count;
 	return rc;
 }

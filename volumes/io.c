@@ -258,8 +258,10 @@ static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m,
 		rc = volume_lookup(vol, lba, 1, m, true);
 		if (rc < 0)
 			return rc;
-		if (same_mapping(&before, m))
-			break;           /* it is lost */
+		if (same_mapping(&before, m)) {
+			errors_note(lin, m->segno, m->index, lba);
+			break;
+		}
 	}
 	return -EIO;
 }

@@ -201,6 +201,7 @@ void lineage_free(struct lineage *lin)
 		volume_state_free(list_entry(lin->volumes.next, struct volume_state, node));
 	refs_release(lin);
 	log_release(lin);
+	mem_free(lin->errors);
 	list_del(&lin->node);
 	mem_free(lin);
 }

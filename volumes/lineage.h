@@ -28,6 +28,7 @@
 #define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
 #define REF_PAGES_MAX 1024u      /* of reference counts, in memory during a checkpoint */
 #define REF_PAGES_KEPT 256u      /* ... and between checkpoints */
+#define BLOCK_ERRORS_MAX 256u    /* blocks known to be lost, of a lineage */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
 #define REPLAY_FIBERS_MAX 32u
 #define SEGNO_MAX (1u << 24)
@@ -56,6 +57,12 @@ struct mend_stats {
 	uint64_t blocks;                 /* looked at */
 	uint64_t mended;                 /* pieces of columns that were wrong */
 	uint64_t lost;                   /* data blocks that no way gave; some may be of no use any more */
+};
+
+/* A block that could not be had, see errors.c. */
+struct block_error {
+	uint32_t segno, index;
+	uint64_t lba;
 };
 
 /* A segment of the lineage. */
@@ -266,6 +273,8 @@ struct lineage {
 	uint32_t fibers;                 /* running for us */
 	struct waitq fibers_gone;
 	bool closing;
+	struct block_error *errors;      /* [BLOCK_ERRORS_MAX], NULL: none yet */
+	uint32_t error_count;
 	char damage[160];                /* why recovery failed, "" if it did not */
 	uint64_t recovery_us;
 	struct volume_counters counters;
@@ -358,6 +367,16 @@ void mend_note_write(struct lineage *lin, uint64_t took_ns);
 /* Mends segments with lost columns, moves columns that should lie elsewhere, and with `scrub` looks at all, in the
  * background. */
 void mend_start(struct lineage *lin, bool scrub);
+
+/* --- errors.c ---------------------------------------------------------------------------------------------------- */
+
+/* A block of the data stream is lost. */
+void errors_note(struct lineage *lin, uint32_t segno, uint32_t index, uint64_t lba);
+/* So is the batch's nth data block. */
+void errors_note_in(struct lineage *lin, const struct batch_header *h, uint32_t nth);
+/* Calls fn for each image and block that is still lost. No image is freed meanwhile. Fiber. 0 or -ENOMEM. */
+typedef void errors_fn(void *arg, const struct volume_state *vol, uint64_t lba);
+int errors_list(struct lineage *lin, errors_fn *fn, void *arg);
 
 /* --- cleaner.c -------------------------------------------------------------------------------------------------- */
 

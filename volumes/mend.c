@@ -54,7 +54,10 @@ static void fetch_data(struct mending *md, const struct batch_header *h)
 
 		md->known[1 + i] = crc32c(0, block_at(md, 1 + i), BLOCK_BYTES) == crc ||
 				   scan_read_block(md->lin, md->lseg, md->start + 1 + i, crc, block_at(md, 1 + i)) == 0;
-		md->stats->lost += !md->known[1 + i];
+		if (md->known[1 + i])
+			continue;
+		md->stats->lost++;
+		errors_note_in(md->lin, h, i);
 	}
 	md->stats->blocks += md->total;
 }

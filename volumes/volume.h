@@ -202,6 +202,15 @@ struct mend_info {
 };
 int volumes_mend_info(struct volumes *volumes, struct mend_info *info) __attribute__((warn_unused_result));
 
+/* Blocks found lost since the import, by reads, mending and scrubs, that are so still. At most `max`; *count of them. */
+struct volume_error {
+	char volume[VOLUME_NAME_BYTES];
+	uint64_t off_bytes;
+};
+#define VOLUME_ERRORS_MAX 1024u
+int volumes_get_errors(struct volumes *volumes, struct volume_error *out, uint32_t max, uint32_t *count)
+    __attribute__((warn_unused_result));
+
 /* Brings checkpoint and liveness up to date and frees dead segments now. */
 int volume_checkpoint(struct volumes *volumes, const char *name, struct err *err);
 
