@@ -176,7 +176,7 @@ void pool_note_disk_object(struct pool *pool, struct pool_disk *pd, const struct
 
 void pool_default_domain(const struct disk *disk, char domain[DISK_DOMAIN_BYTES])
 {
-	const char *host = strstr(disk->uri, "://");
+	const char *host = disk->uri ? strstr(disk->uri, "://") : NULL;
 	const char *user = host ? strchr(host, '@') : NULL;
 	size_t len;
 

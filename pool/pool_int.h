@@ -36,6 +36,13 @@ struct pool_disk {
 	bool stale;		    /* import: it lacks what it had acknowledged */
 };
 
+#define ROW_BUFFER_SIZES 3
+#define ROW_BUFFERS_KEPT 32 /* of a size and loop */
+struct row_buffers {
+	uint32_t count[ROW_BUFFER_SIZES];
+	void *buf[ROW_BUFFER_SIZES][ROW_BUFFERS_KEPT];
+};
+
 struct pool {
 	struct loop *loop; /* home: everything below unless said otherwise belongs to it */
 	struct uuid uuid;
@@ -56,6 +63,7 @@ struct pool {
 	struct fmutex admin_lock;				    /* one membership change at a time */
 	uint64_t columns_made;					    /* mended or moved since the import */
 	_Atomic uint32_t disks_granting;			    /* disks that zones are granted on */
+	struct row_buffers row_buffers[DISK_LOOPS_MAX];		    /* of rows.c; each of its loop */
 	uint8_t *encode_tables[SEGMENT_COLS_MAX][SEGMENT_COLS_MAX]; /* [k - 1][m]: isa-l; constant once set; any loop */
 };
 
