@@ -270,12 +270,15 @@ sim: $(O)/simulator ## simulate: SEED=n replays one seed, SEEDS=a..b runs a rang
 BENCH_RUN = $(if $(wildcard tools/poold.c),BUILD=$(TEST_BUILD) PROGRAMS=$(O) tests/bench/run.sh)
 BENCH_NEEDS = $(if $(wildcard tools/poold.c),build/fio-vhost-blk.so $(O)/bench/poold-nosum)
 
-.PHONY: bench bench-scale bench-small
+.PHONY: bench bench-scale bench-network bench-small
 bench: all $(BENCH_NEEDS) ## measure beside QEMU and nbdkit with fio: tables, build/bench/results.*; QUICK=1: 3 minutes
 	@QUICK=$(QUICK) $(BENCH_RUN) compare
 
 bench-scale: all $(BENCH_NEEDS) ## how cost grows with volumes, queues, reactors, volume size and map
 	@QUICK=$(QUICK) $(BENCH_RUN) scale
+
+bench-network: all $(O)/bench/disk ## a pool on one network disk beside load straight on its server
+	@BUILD=$(TEST_BUILD) PROGRAMS=$(O) tests/bench/network.sh
 
 bench-small: $(BENCHES) ## measure parts of the engine by themselves
 	@for bench in $(BENCHES); do $$bench || exit 1; done
@@ -290,7 +293,7 @@ demo: ## install what is missing, build, show a guest on a volume surviving kill
 
 DEPS_BUILD := gcc make pkg-config libc6-dev liburing-dev libisal-dev libboost-context-dev libjansson-dev \
 	libgnutls28-dev libnbd-dev libiscsi-dev libcmocka-dev
-DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox lz4 nbdkit tgt libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
+DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox lz4 nbdkit tgt libiscsi-bin libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
 	qemu-system-x86 qemu-utils busybox-static cpio \
 	e2fsprogs xfsprogs python3 man-db
 

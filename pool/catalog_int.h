@@ -48,6 +48,7 @@ struct cat_disk {
 	_Atomic bool *failed; /* set when a write or flush fails */
 	bool out;	      /* failed, and accounted for: it gets no more writes */
 	bool stale;	      /* loading: it ends before the last acknowledged transaction */
+	bool behind;	      /* loading: a crash kept the newest checkpoint from it */
 	struct cat_stamp own; /* loading: its newest checkpoint */
 	struct disk_io io;    /* of the running parallel write */
 	struct iovec iov;
@@ -70,6 +71,7 @@ struct catalog {
 	uint64_t stamp, generation, seq;     /* of the last checkpoint; of the last durable transaction */
 	uint64_t settled_seq;                /* transactions up to here are on every disk that is not out */
 	struct cat_stamp newest;	     /* checkpoint that a disk may have at most, whether its write was completed or not */
+	uint64_t next_generation;            /* of the next attempt at a checkpoint */
 	uint64_t journal_pos, journal_bytes; /* next record; the smallest journal of all disks */
 	uint64_t payload_max;                /* of a checkpoint, on the smallest area */
 	bool broken;                         /* an I/O failed: what is durable is unknown until re-import */
@@ -106,8 +108,8 @@ int catalog_format(struct catalog *cat) __attribute__((warn_unused_result));
 /* Writes all objects as the next generation on all disks. Waits. */
 int catalog_checkpoint(struct catalog *cat) __attribute__((warn_unused_result));
 /* After loading: leaves out disks that have failed, makes durable on the others what was read, which may stand in their
- * caches only, asks the loss hook, and writes a checkpoint. Waits. */
-int catalog_resume(struct catalog *cat) __attribute__((warn_unused_result));
+ * caches only, asks the loss hook, and writes a checkpoint. without_some: disks are not here, or not used. Waits. */
+int catalog_resume(struct catalog *cat, bool without_some) __attribute__((warn_unused_result));
 /* A disk was marked failed from outside: makes that durable. 0, or -EIO: the catalog cannot go on without it. Waits. */
 int catalog_settle_losses(struct catalog *cat) __attribute__((warn_unused_result));
 /* A disk that is out comes back: commits txn, which says so, on all disks but it, then a checkpoint on all. Waits. */
@@ -117,7 +119,11 @@ void catalog_leave_out(struct catalog *cat, const struct disk *disk);
 /* Makes whatever catalog the disk's halves hold unreadable, and flushes. */
 int catalog_wipe_disk(struct disk *disk, const struct catalog_half half[2]);
 
-/* --- between the three files ------------------------------------------------------------------------------------ */
+/* By so much, which is even, an attempt of which only a disk that is away knows can be ahead of the others: a generation or two
+ * for every disk that failed it. */
+#define CAT_UNSEEN_GENERATIONS 1024u
+
+/* --- between the files of the catalog ----------------------------------------------------------------------------- */
 
 /* Applies a payload's entries to memory, for loading. -EUCLEAN, -ENOMEM. */
 int catalog_apply_loaded(struct catalog *cat, const struct cat_entry *entry);
@@ -128,6 +134,10 @@ enum cat_area { CAT_CHECKPOINT, CAT_JOURNAL };
 int catalog_write_all(struct catalog *cat, enum cat_area area, uint64_t generation, uint64_t off, const void *buf,
 		      uint64_t len);
 int catalog_flush_all(struct catalog *cat);
+
+/* After loading, before anything else is written: brings the newest checkpoint to the disks that lack it, unflushed. 1: a
+ * disk has failed and is marked. */
+int catalog_spread(struct catalog *cat);
 
 /* One journal record with this payload, which stands at cat->chunk + sizeof(struct record_head). */
 int catalog_write_record(struct catalog *cat, uint32_t payload_bytes);

@@ -64,6 +64,7 @@ static void conn_close(struct nbd_conn *conn)
 	if (conn->stream.tls && set_deadline(conn, NBD_STOP_NS_MAX) == 0)
 		nbd_tls_bye(conn->stream.tls);
 	timer_cancel(server->loop, &conn->deadline);
+	nbd_contexts_drop(conn);
 	nbd_tls_free(conn->stream.tls);
 	nbd_input_release(&conn->input);
 	close(conn->stream.sock);

@@ -202,6 +202,9 @@ enum nbd_chunk_type {
 
 #define NBD_CHUNK_FLAG_DONE (1u << 0)
 
+/* Status flag of poold:changed-since:SNAPSHOT, which has the place that qemu:dirty-bitmap:NAME gives its own. */
+#define NBD_STATE_CHANGED (1u << 0)
+
 /* Status flags of base:allocation. */
 #define NBD_STATE_HOLE (1u << 0)
 #define NBD_STATE_ZERO (1u << 1)

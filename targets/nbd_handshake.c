@@ -78,7 +78,7 @@ static int refuse(struct handshake *hs, uint32_t type, const char *why)
 
 static int refuse_malformed(struct handshake *hs, int rc)
 {
-	return rc == -E2BIG ? refuse(hs, NBD_REP_ERR_TOO_BIG, "a name is too long")
+	return rc == -E2BIG ? refuse(hs, NBD_REP_ERR_TOO_BIG, "there is too much of something in it")
 			    : refuse(hs, NBD_REP_ERR_INVALID, "the lengths in it do not add up");
 }
 
@@ -187,23 +187,47 @@ static int handle_structured_reply(struct handshake *hs)
 	return ack(hs);
 }
 
-static bool selects_allocation(struct nbd_meta_option *meta, bool list)
+static void tell_context(struct handshake *hs, uint32_t id, struct nbd_text name)
 {
-	struct nbd_text query;
-	bool found = list && meta->query_count == 0;
-
-	while (nbd_meta_option_next(meta, &query))
-		found |= nbd_query_selects_allocation(query, list);
-	return found;
-}
-
-static void tell_allocation(struct handshake *hs, uint32_t id)
-{
-	static const char name[] = NBD_CONTEXT_ALLOCATION;
-	be32 *out = reply(hs, NBD_REP_META_CONTEXT, sizeof(*out) + sizeof(name) - 1);
+	be32 *out = reply(hs, NBD_REP_META_CONTEXT, sizeof(*out) + name.len_bytes);
 
 	*out = be32_of(id);
-	memcpy(out + 1, name, sizeof(name) - 1);
+	memcpy(out + 1, name.bytes, name.len_bytes);
+}
+
+/* There may be any number of them. */
+static int tell_listed(void *arg, const char *context)
+{
+	struct nbd_text name = { (const uint8_t *)context, (uint32_t)strlen(context) };
+	struct handshake *hs = arg;
+	int rc = hs->out_bytes > OUT_BYTES / 2 ? send_out(hs) : 0;
+
+	tell_context(hs, 0, name);
+	return rc;
+}
+
+/* What was told of those before the one too many is forgotten, and they are not selected. */
+static int select_contexts(struct handshake *hs, struct nbd_meta_option *meta)
+{
+	struct nbd_text query;
+	int rc = 0;
+
+	while (rc >= 0 && nbd_meta_option_next(meta, &query)) {
+		rc = nbd_context_select(hs->conn, query);
+		if (rc > 0)
+			tell_context(hs, hs->conn->context_count, query);
+	}
+	if (rc >= 0)
+		return ack(hs);
+	nbd_contexts_drop(hs->conn);
+	return rc == -E2BIG ? refuse(hs, NBD_REP_ERR_TOO_BIG, "that is more contexts than a connection may have") : rc;
+}
+
+static int list_contexts(struct handshake *hs, const struct nbd_meta_option *meta)
+{
+	int rc = nbd_contexts_list(hs->conn, meta, tell_listed, hs);
+
+	return rc < 0 ? rc : ack(hs);
 }
 
 /* LIST_META_CONTEXT and SET_META_CONTEXT; the latter replaces what was selected before, also when it fails. */
@@ -214,18 +238,14 @@ static int handle_meta_context(struct handshake *hs)
 	int rc = nbd_meta_option_parse(hs->data, hs->len_bytes, &meta);
 
 	if (!list)
-		hs->conn->terms.allocation = false;
+		nbd_contexts_drop(hs->conn);
 	if (rc < 0)
 		return refuse_malformed(hs, rc);
 	if (!hs->conn->terms.structured)
 		return refuse(hs, NBD_REP_ERR_INVALID, "STRUCTURED_REPLY comes first");
 	if (!is_our_name(hs, meta.name))
 		return refuse(hs, NBD_REP_ERR_UNKNOWN, "there is no export of that name here");
-	if (selects_allocation(&meta, list)) {
-		tell_allocation(hs, list ? 0 : NBD_CONTEXT_ALLOCATION_ID);
-		hs->conn->terms.allocation |= !list;
-	}
-	return ack(hs);
+	return list ? list_contexts(hs, &meta) : select_contexts(hs, &meta);
 }
 
 /* ---- TLS ---- */
@@ -245,6 +265,7 @@ static int handle_starttls(struct handshake *hs)
 	rc = send_out(hs);
 	if (rc == 0)
 		rc = nbd_tls_start(conn->server->conf.creds, conn->stream.sock, &conn->stream.tls);
+	nbd_contexts_drop(conn);
 	conn->terms = (struct nbd_terms){ 0 };
 	return rc;
 }

@@ -26,6 +26,14 @@ struct nbd_server {
 
 struct nbd_session;
 
+/* Metadata contexts that a connection may select. */
+#define NBD_CONTEXTS_MAX 4u
+
+/* One that was selected; its id is one more than its place in nbd_conn.context. */
+struct nbd_context {
+	struct volume *since; /* an open snapshot to compare with; NULL: base:allocation */
+};
+
 struct nbd_conn {
 	struct list node; /* server's */
 	struct nbd_server *server;
@@ -33,6 +41,8 @@ struct nbd_conn {
 	struct nbd_input input;
 	struct timer deadline;       /* of the handshake, later of the end */
 	struct nbd_terms terms;      /* agreed upon */
+	struct nbd_context context[NBD_CONTEXTS_MAX];
+	uint32_t context_count;
 	struct nbd_session *session; /* NULL in the handshake */
 	bool leaving;                /* nothing new is begun, and nothing waits for space any more */
 	bool late;                   /* the deadline has passed */
@@ -45,5 +55,17 @@ int nbd_handshake(struct nbd_conn *conn);
 /* Serves requests until the client leaves, breaks a rule or conn->leaving; every request has been answered, as far as the
  * client took answers. */
 void nbd_session_run(struct nbd_conn *conn);
+
+/* --- nbd_context.c: metadata contexts. Fibers of the connection; all wait ----------------------------------- */
+
+/* Selects what the query names. 1; 0: there is no such context, or it is selected already; -E2BIG: there are as many as may
+ * be; other -errno. */
+int nbd_context_select(struct nbd_conn *conn, struct nbd_text query) __attribute__((warn_unused_result));
+/* Drops all that was selected. */
+void nbd_contexts_drop(struct nbd_conn *conn);
+/* Calls `tell` for each context that there is and a query selects (no queries: all of them). 0, or what `tell` returned
+ * if that is not 0, or -ENOMEM. */
+int nbd_contexts_list(const struct nbd_conn *conn, const struct nbd_meta_option *queries,
+		      int (*tell)(void *arg, const char *context), void *arg) __attribute__((warn_unused_result));
 
 #endif

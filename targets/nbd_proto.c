@@ -94,6 +94,8 @@ int nbd_meta_option_parse(const void *data, uint32_t len_bytes, struct nbd_meta_
 	/* Each takes 4 bytes at least, so a lie about the count ends soon. */
 	for (uint32_t i = 0; i < out->query_count && !r.error; i++)
 		take_text(&r);
+	if (!r.error && out->query_count > NBD_QUERIES_MAX)
+		r.error = -E2BIG;
 	if (!r.error && r.left_bytes > 0)
 		r.error = -EINVAL;
 	return r.error;
@@ -112,9 +114,12 @@ bool nbd_meta_option_next(struct nbd_meta_option *option, struct nbd_text *query
 	return !r.error;
 }
 
-bool nbd_query_selects_allocation(struct nbd_text query, bool list)
+bool nbd_query_selects(struct nbd_text query, const char *context, bool list)
 {
-	return nbd_text_is(query, NBD_CONTEXT_ALLOCATION) || (list && nbd_text_is(query, "base:"));
+	if (nbd_text_is(query, context))
+		return true;
+	return list && query.len_bytes > 0 && query.bytes[query.len_bytes - 1] == ':' &&
+	       strncmp(context, (const char *)query.bytes, query.len_bytes) == 0;
 }
 
 /* ---- requests ---- */
@@ -183,7 +188,7 @@ static int validate_status(const struct nbd_call *call, const struct nbd_terms *
 {
 	if (call->type != NBD_CMD_BLOCK_STATUS)
 		return 0;
-	return terms->allocation && call->len_bytes > 0 ? 0 : -EINVAL;
+	return terms->contexts && call->len_bytes > 0 ? 0 : -EINVAL;
 }
 
 /* Zeroes that must not be holes are written like any data. */

@@ -21,8 +21,12 @@
 #define NBD_BLOCK_BYTES_MIN 512u
 #define NBD_BLOCK_BYTES_PREFERRED 4096u
 
+/* Queries in one option about metadata contexts. */
+#define NBD_QUERIES_MAX 64u
+
+/* Metadata contexts. The second is followed by the name of a snapshot. */
 #define NBD_CONTEXT_ALLOCATION "base:allocation"
-#define NBD_CONTEXT_ALLOCATION_ID 1u
+#define NBD_CONTEXT_CHANGED_SINCE "poold:changed-since:"
 
 /* A string inside a message, not terminated. */
 struct nbd_text {
@@ -52,13 +56,13 @@ struct nbd_meta_option {
 /* 0; -EINVAL: lengths that do not add up; -E2BIG: a string is too long. `out` points into `data`. */
 int nbd_info_option_parse(const void *data, uint32_t len_bytes, struct nbd_info_option *out)
 	__attribute__((warn_unused_result));
-/* The same; all queries have been checked too. */
+/* The same; all queries have been checked too, and their number (-E2BIG). */
 int nbd_meta_option_parse(const void *data, uint32_t len_bytes, struct nbd_meta_option *out)
 	__attribute__((warn_unused_result));
 /* Takes the next query out of a parsed option; false: there is none. */
 bool nbd_meta_option_next(struct nbd_meta_option *option, struct nbd_text *query);
-/* Whether a query selects base:allocation. `list`: "base:" stands for all there is. */
-bool nbd_query_selects_allocation(struct nbd_text query, bool list);
+/* Whether a query selects this context. `list`: one that ends with a colon stands for all that begin with it. */
+bool nbd_query_selects(struct nbd_text query, const char *context, bool list);
 bool nbd_info_option_asks(const struct nbd_info_option *option, uint16_t type);
 
 /* ---- requests ---- */
@@ -75,7 +79,7 @@ struct nbd_terms {
 	uint64_t size_bytes;
 	bool read_only;
 	bool structured; /* structured replies */
-	bool allocation; /* base:allocation was selected; implies structured */
+	bool contexts;   /* a metadata context was selected; implies structured */
 };
 
 uint16_t nbd_transmission_flags(const struct nbd_terms *terms);

@@ -21,7 +21,7 @@ static void queue(struct nbd_session *s, struct nbd_reply *reply)
 	waitq_wake_one(&s->out_some);
 }
 
-static struct nbd_chunk chunk_of(const struct nbd_asked *asked, enum nbd_chunk_type type, bool done, size_t len_bytes)
+struct nbd_chunk nbd_reply_chunk(const struct nbd_asked *asked, enum nbd_chunk_type type, bool done, size_t len_bytes)
 {
 	return (struct nbd_chunk){
 		.magic = be32_of(NBD_CHUNK_MAGIC),
@@ -45,7 +45,7 @@ static void set_simple(struct nbd_reply *reply, const struct nbd_asked *asked)
 static void set_none(struct nbd_reply *reply, const struct nbd_asked *asked)
 {
 	reply->header_bytes = sizeof(reply->header.chunk);
-	reply->header.chunk = chunk_of(asked, NBD_CHUNK_NONE, true, 0);
+	reply->header.chunk = nbd_reply_chunk(asked, NBD_CHUNK_NONE, true, 0);
 }
 
 static void set_error(struct nbd_reply *reply, const struct nbd_asked *asked)
@@ -54,22 +54,16 @@ static void set_error(struct nbd_reply *reply, const struct nbd_asked *asked)
 
 	reply->header_bytes = sizeof(reply->header.chunk_error);
 	reply->header.chunk_error = (struct nbd_chunk_error){
-		.chunk = chunk_of(asked, NBD_CHUNK_ERROR, true, payload),
+		.chunk = nbd_reply_chunk(asked, NBD_CHUNK_ERROR, true, payload),
 		.error = be32_of(nbd_error_of(asked->error)),
 	};
 }
 
 static void set_status(struct nbd_reply *reply, const struct nbd_asked *asked)
 {
-	const size_t payload = sizeof(struct nbd_chunk_status) - sizeof(struct nbd_chunk);
-
-	reply->header_bytes = sizeof(reply->header.chunk_status);
-	reply->header.chunk_status = (struct nbd_chunk_status){
-		.chunk = chunk_of(asked, NBD_CHUNK_BLOCK_STATUS, true, payload + asked->extents_bytes),
-		.context = be32_of(NBD_CONTEXT_ALLOCATION_ID),
-	};
-	reply->data = asked->extents->data;
-	reply->data_bytes = asked->extents_bytes;
+	reply->header_bytes = 0;
+	reply->data = asked->status->data;
+	reply->data_bytes = asked->status_bytes;
 }
 
 static void set_data(struct nbd_reply *reply, const struct nbd_asked *asked, uint64_t off_bytes, uint64_t len_bytes,
@@ -79,7 +73,7 @@ static void set_data(struct nbd_reply *reply, const struct nbd_asked *asked, uin
 
 	reply->header_bytes = sizeof(reply->header.chunk_data);
 	reply->header.chunk_data = (struct nbd_chunk_data){
-		.chunk = chunk_of(asked, NBD_CHUNK_OFFSET_DATA, done, payload + len_bytes),
+		.chunk = nbd_reply_chunk(asked, NBD_CHUNK_OFFSET_DATA, done, payload + len_bytes),
 		.off_bytes = be64_of(off_bytes),
 	};
 }
@@ -102,7 +96,7 @@ void nbd_reply_end(struct nbd_asked *asked)
 	if (s->conn->terms.structured) {
 		if (asked->error)
 			set_error(reply, asked);
-		else if (asked->extents)
+		else if (asked->status)
 			set_status(reply, asked);
 		else if (asked->call.type == NBD_CMD_READ)
 			set_none(reply, asked);

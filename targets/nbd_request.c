@@ -29,7 +29,7 @@ struct nbd_asked *nbd_request_get(struct nbd_session *s, const struct nbd_call *
 	asked->whole = false;
 	asked->error = 0;
 	asked->zeroes_left = 0;
-	asked->extents = NULL;
+	asked->status = NULL;
 	list_init(&asked->gathered);
 	return asked;
 }
@@ -41,8 +41,8 @@ void nbd_request_drop(struct nbd_asked *asked)
 	assert(asked->unsent > 0);
 	if (--asked->unsent > 0)
 		return;
-	if (asked->extents)
-		nbd_buffer_put(&s->conn->server->buffers, asked->extents);
+	if (asked->status)
+		nbd_buffer_put(&s->conn->server->buffers, asked->status);
 	list_push_front(&s->free_requests, &asked->node);
 	s->requests_used--;
 	waitq_wake_all(&s->room);

@@ -37,7 +37,6 @@ struct nbd_reply {
 		struct nbd_chunk chunk;
 		struct nbd_chunk_data chunk_data;
 		struct nbd_chunk_error chunk_error;
-		struct nbd_chunk_status chunk_status;
 	} header;
 };
 
@@ -52,8 +51,8 @@ struct nbd_asked {
 	int error;                  /* the first, 0 if none */
 	uint32_t zeroes_left;       /* WRITE_ZEROES with NO_HOLE: bytes still to be written */
 	struct list gathered;       /* pieces of a whole read, in order */
-	struct nbd_buffer *extents; /* BLOCK_STATUS: what was found, as it is sent */
-	uint32_t extents_bytes;
+	struct nbd_buffer *status;  /* BLOCK_STATUS: the chunks of the answer, as they are sent */
+	uint32_t status_bytes;
 	struct nbd_reply reply;
 };
 
@@ -114,6 +113,8 @@ void nbd_reply_end(struct nbd_asked *asked);
 void nbd_reply_piece(struct nbd_piece *piece);
 /* Queues the gathered pieces behind one header; the same then for each. */
 void nbd_reply_whole(struct nbd_asked *asked);
+/* Header of a chunk of the request's answer. */
+struct nbd_chunk nbd_reply_chunk(const struct nbd_asked *asked, enum nbd_chunk_type type, bool done, size_t len_bytes);
 /* The writer; arg is the session. Ends when session->ending and all is sent. */
 void nbd_reply_fiber(void *arg);
 

@@ -175,6 +175,23 @@ int daemon_snapshot_rename(struct daemon *daemon, const char *name, const char *
 int daemon_snapshot_rollback(struct daemon *daemon, const char *name, struct err *err)
 	__attribute__((warn_unused_result));
 
+/* Where an image differs from a snapshot. */
+struct diff_range {
+	uint64_t off_bytes, len_bytes;
+	bool data; /* or a hole, which reads as zeroes */
+};
+#define DIFF_RANGES_MAX 4096
+struct diff_page {
+	uint64_t size_bytes; /* of the newer one */
+	uint64_t next_bytes; /* up to here this is all; size_bytes: the end */
+	uint32_t count;
+	struct diff_range range[];
+};
+/* Ranges from off_bytes on where `to` (NULL: the snapshot's volume now) differs from the snapshot `from`, in order. *page is to be
+ * freed. -EXDEV: they do not share anything. */
+int daemon_snapshot_diff(struct daemon *daemon, const char *from, const char *to, uint64_t off_bytes,
+			 struct diff_page **page, struct err *err) __attribute__((warn_unused_result));
+
 /* A new size: absolute, or relative to the present one. */
 struct resize_request {
 	bool relative; /* delta_bytes counts, else size_bytes */

@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "pool/disks/disk_discover.h"
 #include "tools/daemon.h"
 #include "tools/show.h"
 
@@ -160,6 +162,34 @@ static int disk_probe_method(void *daemon, struct params *params, json_t **resul
 		ret = daemon_disk_probe(daemon, uri, &probe, &size_bytes, err);
 	if (ret == 0)
 		*result = show_probe(uri, size_bytes, &probe);
+	return ret;
+}
+
+struct discovery {
+	struct disk_finder finder;
+	json_t *list;
+};
+
+static void discovered(struct disk_finder *finder, const char *uri, uint64_t size_bytes, const char *why)
+{
+	json_array_append_new(container_of(finder, struct discovery, finder)->list,
+			      json_pack("{s:s, s:I, s:s}", "disk", uri, "size_bytes", (json_int_t)size_bytes, "why", why));
+}
+
+static int disk_discover_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *server = param_text(params, "server");
+	struct discovery discovery = { .finder.found = discovered };
+	int ret = params_end(params);
+
+	if (ret)
+		return ret;
+	discovery.list = json_array();
+	ret = disk_discover(server, &discovery.finder, err);
+	if (ret)
+		json_decref(discovery.list);
+	else
+		*result = discovery.list;
 	return ret;
 }
 
@@ -466,6 +496,41 @@ static int snapshot_rollback_method(void *daemon, struct params *params, json_t 
 	return ret ? ret : daemon_snapshot_rollback(daemon, name, err);
 }
 
+static json_t *diff_ranges(const struct diff_page *page)
+{
+	json_t *ranges = json_array();
+
+	for (uint32_t i = 0; i < page->count; i++) {
+		const struct diff_range *r = &page->range[i];
+
+		json_array_append_new(ranges, json_pack("{s:I, s:I, s:b}", "offset", (json_int_t)r->off_bytes, "length",
+							(json_int_t)r->len_bytes, "data", r->data));
+	}
+	if (json_array_size(ranges) == page->count)
+		return ranges;
+	json_decref(ranges);
+	return NULL;
+}
+
+static int snapshot_diff_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *from = param_text(params, "from");
+	const char *to = param_text_or(params, "to", NULL);
+	uint64_t offset = param_u64_or(params, "offset", VOLUME_SIZE_MAX, 0);
+	struct diff_page *page;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_snapshot_diff(daemon, from, to, offset, &page, err);
+	if (ret)
+		return ret;
+	ret = give(json_pack("{s:I, s:I, s:o}", "size_bytes", (json_int_t)page->size_bytes, "next_offset",
+			     (json_int_t)page->next_bytes, "ranges", diff_ranges(page)),
+		   result, err);
+	free(page);
+	return ret;
+}
+
 /* --- exports ---------------------------------------------------------------------------------------------- */
 
 static int export_add_method(void *daemon, struct params *params, json_t **result, struct err *err)
@@ -558,6 +623,7 @@ const struct jsonrpc_method methods[] = {
 	{ "pool.add", pool_add_method, "pool, disk[, force, spare, domain, create_bytes, preallocate]: add a disk" },
 	{ "pool.errors", pool_errors_method, "pool: blocks of volumes that were found lost" },
 	{ "disk.probe", disk_probe_method, "disk: what a disk holds" },
+	{ "disk.discover", disk_discover_method, "server: what disks an iSCSI portal or NBD server offers" },
 	{ "disk.offline", disk_offline_method, "pool, id: go on without a disk" },
 	{ "disk.online", disk_online_method, "pool, id: take a disk back and mend what it missed" },
 	{ "disk.drain", disk_drain_method, "pool, id: move what a disk holds to the others" },
@@ -580,6 +646,8 @@ const struct jsonrpc_method methods[] = {
 	{ "snapshot.rename", snapshot_rename_method, "snapshot, new_name: change the name" },
 	{ "snapshot.delete", snapshot_delete_method, "snapshot: delete a snapshot" },
 	{ "snapshot.rollback", snapshot_rollback_method, "snapshot: give its volume back what the snapshot holds" },
+	{ "snapshot.diff", snapshot_diff_method,
+	  "from[, to, offset]: ranges in which an image, or the volume now, differs from a snapshot; a page of them" },
 	{ "export.add", export_add_method,
 	  "volume, kind, address[, queues, read_only, tls_certs, tls_psk]: serve a volume, or a snapshot read-only" },
 	{ "export.list", export_list_method, "all exports" },

@@ -64,6 +64,80 @@ enum cli_exit cli_snapshot_show(struct cli *cli)
 	return CLI_OK;
 }
 
+/* --- differences ------------------------------------------------------------------------------------------ */
+
+/* A difference may be long: it comes page by page, and is printed as it comes. */
+struct diff {
+	const char *from, *to;
+	uint64_t offset, size_bytes;
+	uint64_t ranges, data_bytes, hole_bytes;
+};
+
+static void print_range(const struct cli *cli, struct diff *diff, const json_t *range)
+{
+	unsigned long long offset = cli_number(range, "offset"), length = cli_number(range, "length");
+	bool data = json_is_true(json_object_get(range, "data"));
+
+	if (cli->json)
+		printf("%s\n    {\"offset\": %llu, \"length\": %llu, \"data\": %s}", diff->ranges > 0 ? "," : "", offset,
+		       length, data ? "true" : "false");
+	else
+		printf("%16llu %16llu  %s\n", offset, length, data ? "data" : "hole");
+	diff->ranges++;
+	*(data ? &diff->data_bytes : &diff->hole_bytes) += length;
+}
+
+static enum cli_exit print_page(struct cli *cli, struct diff *diff)
+{
+	json_t *page, *range;
+	size_t i;
+	enum cli_exit ret = cli_call(cli, "snapshot.diff",
+				     json_pack("{s:s, s:s, s:I}", "from", diff->from, "to", diff->to, "offset",
+					       (json_int_t)diff->offset),
+				     &page);
+
+	if (ret)
+		return ret;
+	if (diff->offset == 0 && cli->json)
+		printf("{\n  \"ranges\": [");
+	else if (diff->offset == 0)
+		printf("%16s %16s\n", "OFFSET", "LENGTH");
+	json_array_foreach(json_object_get(page, "ranges"), i, range)
+		print_range(cli, diff, range);
+	diff->offset = cli_number(page, "next_offset");
+	diff->size_bytes = cli_number(page, "size_bytes");
+	json_decref(page);
+	return CLI_OK;
+}
+
+static void print_sums(const struct cli *cli, const struct diff *diff)
+{
+	char data[SIZE_TEXT_BYTES], hole[SIZE_TEXT_BYTES], size[SIZE_TEXT_BYTES];
+
+	if (cli->json)
+		printf("\n  ],\n  \"data_bytes\": %llu,\n  \"hole_bytes\": %llu,\n  \"size_bytes\": %llu\n}\n",
+		       (unsigned long long)diff->data_bytes, (unsigned long long)diff->hole_bytes,
+		       (unsigned long long)diff->size_bytes);
+	else
+		printf("changed: %s of data and %s of holes, of %s\n", size_to_text(diff->data_bytes, data),
+		       size_to_text(diff->hole_bytes, hole), size_to_text(diff->size_bytes, size));
+}
+
+enum cli_exit cli_snapshot_diff(struct cli *cli)
+{
+	char volume[256];
+	struct diff diff = { .from = cli->args[0], .to = cli->args[1] ? cli->args[1] : volume };
+	enum cli_exit ret;
+
+	snprintf(volume, sizeof(volume), "%.*s", (int)strcspn(diff.from, "@"), diff.from);
+	do {
+		ret = print_page(cli, &diff);
+	} while (ret == CLI_OK && diff.offset < diff.size_bytes);
+	if (ret == CLI_OK)
+		print_sums(cli, &diff);
+	return ret;
+}
+
 /* --- changing --------------------------------------------------------------------------------------------- */
 
 /* All arguments. NULL: one is not UTF-8. */

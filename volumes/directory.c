@@ -366,17 +366,33 @@ static int load_lineages(struct volumes *vols, struct list *todo, uint32_t *coun
 	return 0;
 }
 
-/* Each snapshot belongs to a volume that has a name. */
-static int check_snapshots(struct volumes *vols)
+/* Snapshots after all volumes: each belongs to one that has a name. */
+static int enter_images(struct volumes *vols, const struct lineage *lin, uint32_t snapshot)
 {
-	list_for_each(node, &vols->volumes) {
-		const struct volume_state *vol = list_entry(node, struct volume_state, dir);
-		const struct volume_state *of = vol->flags & VOLUME_SNAPSHOT ? lineage_find_volume(vol->lin, vol->of) : vol;
+	list_for_each(node, &lin->volumes) {
+		struct volume_state *vol = list_entry(node, struct volume_state, node);
 
-		if (!of || of->flags & VOLUME_DELETED || (of != vol && of->flags & VOLUME_SNAPSHOT))
+		if (vol->flags & VOLUME_DELETED || (vol->flags & VOLUME_SNAPSHOT) != snapshot)
+			continue;
+		if (!directory_add(vols, vol))
 			return -EINVAL;
 	}
 	return 0;
+}
+
+static int enter_all(struct volumes *vols, const struct list *lineages)
+{
+	int rc = 0;
+
+	list_for_each(node, lineages) {
+		const struct lineage *lin = list_entry(node, struct lineage, node);
+
+		if (rc == 0)
+			rc = enter_images(vols, lin, 0);
+		if (rc == 0)
+			rc = enter_images(vols, lin, VOLUME_SNAPSHOT);
+	}
+	return rc;
 }
 
 static int load_volumes(struct volumes *vols, struct list *todo)
@@ -398,13 +414,11 @@ static int load_volumes(struct volumes *vols, struct list *todo)
 		vol = lineage_add_volume(lin, obj->id, f);
 		if (!vol)
 			return -ENOMEM;
-		if (!(vol->flags & VOLUME_DELETED))
-			list_push_back(&vols->volumes, &vol->dir);
 		rc = load_map_root(vols, vol);
 		if (rc < 0)
 			return rc;
 	}
-	return check_snapshots(vols);
+	return enter_all(vols, todo);
 }
 
 static void free_lineages(struct list *lineages)
@@ -431,6 +445,8 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 		vols->opts.checkpoint_log_bytes = CHECKPOINT_LOG_DEFAULT;
 	list_init(&vols->lineages);
 	list_init(&vols->volumes);
+	table_init(&vols->names);
+	table_init(&vols->numbers);
 	fmutex_init(&vols->change);
 	fmutex_init(&vols->measure);
 	fmutex_init(&vols->directory);
@@ -445,6 +461,8 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 
 static void volumes_release(struct volumes *vols)
 {
+	table_release(&vols->names);
+	table_release(&vols->numbers);
 	mem_free(vols->vloops);
 	mem_free(vols);
 }
@@ -493,74 +511,4 @@ void volumes_close(struct volumes *vols)
 		fiber_yield();
 	stop_loops(vols, vols->opts.loop_count);
 	volumes_release(vols);
-}
-
-/* --- finding ------------------------------------------------------------------------------------------------ */
-
-/* The volume or snapshot with this name of its own. */
-static struct volume_state *find_own(struct volumes *vols, const char *name, size_t len, const struct volume_state *of)
-{
-	list_for_each(node, &vols->volumes) {
-		struct volume_state *vol = list_entry(node, struct volume_state, dir);
-
-		if (of ? vol->lin != of->lin || !(vol->flags & VOLUME_SNAPSHOT) || vol->of != of->number :
-			 vol->flags & VOLUME_SNAPSHOT)
-			continue;
-		if (strlen(vol->name) == len && memcmp(vol->name, name, len) == 0)
-			return vol;
-	}
-	return NULL;
-}
-
-struct volume_state *directory_find(struct volumes *vols, const char *name)
-{
-	size_t len = strcspn(name, "@");
-	struct volume_state *vol = find_own(vols, name, len, NULL);
-
-	return vol && name[len] == '@' ? find_own(vols, name + len + 1, strlen(name + len + 1), vol) : vol;
-}
-
-const struct volume_state *directory_find_number(struct volumes *vols, const struct lineage *lin, uint32_t number)
-{
-	list_for_each(node, &vols->volumes) {
-		const struct volume_state *vol = list_entry(node, struct volume_state, dir);
-
-		if (vol->lin == lin && vol->number == number)
-			return vol;
-	}
-	return NULL;
-}
-
-void directory_name(const struct volume_state *vol, char name[VOLUME_NAME_BYTES])
-{
-	const struct volume_state *of = vol->flags & VOLUME_SNAPSHOT ? directory_find_number(vol->vols, vol->lin, vol->of) : NULL;
-
-	snprintf(name, VOLUME_NAME_BYTES, "%s%s%s", of ? of->name : "", of ? "@" : "", vol->name);
-}
-
-int directory_need(struct volumes *vols, const char *name, struct volume_state **vol, struct err *err)
-{
-	*vol = directory_find(vols, name);
-	return *vol ? 0 : err_set(err, -ENOENT, "no %s '%s' in pool '%s'", strchr(name, '@') ? "snapshot" : "volume", name,
-				  pool_name(vols->pool));
-}
-
-int directory_check_snapshot(struct volumes *vols, const struct volume_state *of, const char *own, struct err *err)
-{
-	if (!name_is_valid(own))
-		return err_set(err, -EINVAL,
-			       "bad snapshot name '%s': 1 to 64 of A-Z a-z 0-9 . _ - without a leading dot or dash", own);
-	if (find_own(vols, own, strlen(own), of))
-		return err_set(err, -EEXIST, "snapshot '%s@%s' exists in pool '%s'", of->name, own, pool_name(vols->pool));
-	return 0;
-}
-
-int directory_check_new(struct volumes *vols, const char *name, struct err *err)
-{
-	if (!name_is_valid(name))
-		return err_set(err, -EINVAL,
-			       "bad volume name '%s': 1 to 64 of A-Z a-z 0-9 . _ - without a leading dot or dash", name);
-	if (directory_find(vols, name))
-		return err_set(err, -EEXIST, "volume '%s' exists in pool '%s'", name, pool_name(vols->pool));
-	return 0;
 }

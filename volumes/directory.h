@@ -13,7 +13,8 @@ struct volumes {
 	struct vloop *vloops;
 	uint32_t next_home;
 	struct list lineages;
-	struct list volumes;             /* struct volume_state by dir */
+	struct list volumes;             /* struct volume_state by dir: those with a name */
+	struct table names, numbers;     /* the same, by by_name and by_number */
 	struct fmutex change;            /* held by what changes volumes, or needs them unchanged over I/O */
 	struct fmutex measure;           /* held by who takes `change` only to measure */
 	struct fmutex directory;         /* held while `volumes` is walked, and when one is freed */
@@ -35,6 +36,13 @@ struct volumes {
 	} rebuild;
 };
 
+/* --- names.c --- */
+
+/* Enters an image with a name; false: a snapshot whose volume is not there. */
+bool directory_add(struct volumes *vols, struct volume_state *vol);
+/* It is no longer found; neither are, if it is a volume, its snapshots by their names. One that is not there stays so. */
+void directory_remove(struct volumes *vols, struct volume_state *vol);
+void directory_set_name(struct volumes *vols, struct volume_state *vol, const char *own);
 /* "VOLUME" or "VOLUME@SNAPSHOT". */
 struct volume_state *directory_find(struct volumes *vols, const char *name);
 /* -ENOENT with a message. */
@@ -45,10 +53,13 @@ int directory_check_new(struct volumes *vols, const char *name, struct err *err)
 int directory_check_snapshot(struct volumes *vols, const struct volume_state *of, const char *own, struct err *err);
 /* Full name. */
 void directory_name(const struct volume_state *vol, char name[VOLUME_NAME_BYTES]);
+/* By number within a lineage. NULL: none with a name. */
+struct volume_state *directory_find_number(struct volumes *vols, const struct lineage *lin, uint32_t number);
+
+/* --- directory.c --- */
+
 int directory_commit_error(struct err *err, int rc, const char *what, const char *name);
 struct volume_format volume_to_format(const struct volume_state *vol);
-/* By number within a lineage. NULL: none with a name. */
-const struct volume_state *directory_find_number(struct volumes *vols, const struct lineage *lin, uint32_t number);
 /* Where the next lineage lives. */
 struct vloop *directory_choose_home(struct volumes *vols);
 /* A lineage that cannot be recovered stays in the directory, failed, with the reason: it harms no other. */

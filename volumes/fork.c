@@ -82,8 +82,7 @@ static void link_image(struct volume_state *origin, struct volume_state *image, 
 	layers_share(image, origin);
 	push_if(origin, top[0]);
 	push_if(image, top[1]);
-	list_push_back(&lin->volumes, &image->node);
-	lin->images++;
+	lineage_link(lin, image);
 	lin->forking++;
 }
 
@@ -190,8 +189,7 @@ int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot
 	layers_release(vol);             /* empty ones, which others may have on top of the old tree */
 	layer_push(vol, top);
 	lin->forking++;
-	lin->images++;
-	list_push_back(&lin->volumes, &old->node);
+	lineage_link(lin, old);
 	vol->origin = snapshot->number;
 	vol->fork_seq = st->open ? st->open->seq : st->next_seq;
 	vol->fork_birth = lin->birth++;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pool/base/mem.h"
+#include "volumes/directory.h"
 
 /* Looks whether everything has ended, first soon and then less often. */
 #define CLOSE_POLL_MIN_NS (10ull * 1000)
@@ -27,6 +28,7 @@ int lineage_alloc(struct volumes *vols, struct pool *pool, struct vloop *vl, uin
 	lin->live_ptr.segno = SEGNO_NONE;
 	list_init(&lin->node);
 	list_init(&lin->volumes);
+	table_init(&lin->numbers);
 	list_init(&lin->wait_reads);
 	for (int i = 0; i < SLOW_CLASSES; i++) {
 		lin->slow[i].lin = lin;
@@ -69,15 +71,21 @@ struct volume_state *volume_state_new(struct lineage *lin, uint64_t id, const st
 	memcpy(vol->name, f->name, POOL_NAME_MAX);
 	vol->root.ptr.segno = SEGNO_NONE;
 	list_init(&vol->watches);
-	list_init(&vol->dir);
 	list_init(&vol->node);
+	table_node_init(&vol->of_lineage);
+	list_init(&vol->dir);
+	table_node_init(&vol->by_name);
+	table_node_init(&vol->by_number);
+	list_init(&vol->snapshots);
+	list_init(&vol->sibling);
 	return vol;
 }
 
 void volume_state_free(struct volume_state *vol)
 {
+	directory_remove(vol->vols, vol);
 	list_del(&vol->node);
-	list_del(&vol->dir);
+	table_del(&vol->lin->numbers, &vol->of_lineage);
 	layers_release(vol);
 	if (vol->spare)
 		layer_put(vol->spare);
@@ -97,15 +105,21 @@ struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const 
 	}
 	if (top)
 		layer_push(vol, top);
-	list_push_back(&lin->volumes, &vol->node);
-	lin->images++;
+	lineage_link(lin, vol);
 	return vol;
+}
+
+void lineage_link(struct lineage *lin, struct volume_state *vol)
+{
+	list_push_back(&lin->volumes, &vol->node);
+	table_add(&lin->numbers, &vol->of_lineage, table_hash(vol->number));
+	lin->images++;
 }
 
 struct volume_state *lineage_find_volume(const struct lineage *lin, uint32_t number)
 {
-	list_for_each(node, &lin->volumes) {
-		struct volume_state *vol = list_entry(node, struct volume_state, node);
+	table_for_bucket(node, &lin->numbers, table_hash(number)) {
+		struct volume_state *vol = table_entry(node, struct volume_state, of_lineage);
 
 		if (vol->number == number)
 			return vol;
@@ -199,6 +213,7 @@ void lineage_free(struct lineage *lin)
 {
 	while (!list_empty(&lin->volumes))
 		volume_state_free(list_entry(lin->volumes.next, struct volume_state, node));
+	table_release(&lin->numbers);
 	refs_release(lin);
 	log_release(lin);
 	mem_free(lin->errors);

@@ -4,6 +4,7 @@
 #ifndef VOLUMES_LINEAGE_H
 #define VOLUMES_LINEAGE_H
 
+#include "pool/base/table.h"
 #include "pool/runtime/fiber.h"
 #include "volumes/batch_format.h"
 #include "volumes/nodecache.h"
@@ -157,7 +158,13 @@ struct layer {
 /* A volume or a snapshot. */
 struct volume_state {
 	struct list node;                /* lineage's volumes */
-	struct list dir;                 /* all volumes; owner: the pool's loop */
+	struct table_node of_lineage;    /* lineage's numbers */
+	struct list dir;                 /* of those with a name; from here on owner: the pool's loop */
+	struct table_node by_name, by_number;
+	struct volume_state *volume;     /* snapshot with a name: whose it is */
+	struct list snapshots;           /* volume: its snapshots by `sibling` */
+	uint32_t snapshot_count;
+	struct list sibling;             /* up to here */
 	struct lineage *lin;
 	struct volumes *vols;
 	char name[POOL_NAME_MAX + 1];    /* owner: the pool's loop; of a snapshot what comes behind the @ */
@@ -210,9 +217,11 @@ struct lineage {
 	uint32_t segment_blocks;
 	uint32_t birth;                  /* counts forks; each block remembers it */
 	uint32_t images;
+	uint32_t named;                  /* of these have names; owner: the pool's loop */
 	struct lseg **segs;              /* [segno], NULL where free */
 	uint32_t segs_cap;
 	struct list volumes;             /* struct volume_state */
+	struct table numbers;            /* the same, by number */
 	struct stream stream[STREAM_COUNT];
 
 	/* log */
@@ -535,6 +544,8 @@ struct volume_state *lineage_add_volume(struct lineage *lin, uint64_t id, const 
 int lineage_close(struct lineage *lin, bool abandon);
 /* Fiber of the pool's loop; closed, or never started. */
 void lineage_free(struct lineage *lin);
+/* The image is one of the lineage from here on, until it is freed. */
+void lineage_link(struct lineage *lin, struct volume_state *vol);
 struct volume_state *lineage_find_volume(const struct lineage *lin, uint32_t number);
 /* A fiber that lineage_close waits for. 0 or -ENOMEM. */
 int lineage_fiber(struct lineage *lin, void (*fn)(void *arg), void *arg) __attribute__((warn_unused_result));

@@ -126,7 +126,7 @@ static int make_images(struct volumes *vols, struct fork_call *calls, uint32_t c
 		if (!calls[i].image)
 			continue;
 		if (rc == 0)
-			list_push_back(&vols->volumes, &calls[i].image->dir);
+			(void)directory_add(vols, calls[i].image); /* its volume is there */
 		directory_call(calls[i].origin->lin->loop, done_on_home, &calls[i]);
 	}
 	return rc;
@@ -328,7 +328,7 @@ int directory_delete_images(struct volumes *vols, struct volume_state **image, u
 		return directory_commit_error(err, rc, "delete", image[0]->name);
 	fmutex_lock(&vols->directory);
 	for (uint32_t i = 0; i < count; i++) {
-		list_del(&image[i]->dir);
+		directory_remove(vols, image[i]);
 		directory_call(image[i]->lin->loop, delete_on_home, image[i]);
 	}
 	fmutex_unlock(&vols->directory);
@@ -415,5 +415,74 @@ int volumes_get_reclaim(struct volumes *vols, uint64_t *images, uint64_t *blocks
 	fmutex_unlock(&vols->directory);
 	*images = call.images;
 	*blocks = call.blocks;
+	return rc;
+}
+
+/* --- for those who serve a volume ----------------------------------------------------------------------------------- */
+
+static struct volume_state *volume_of(struct volume_state *vol)
+{
+	return vol->volume ? vol->volume : vol;
+}
+
+struct sibling_call {
+	struct volume_state *vol;
+	const char *name;
+	struct volume *snapshot;
+	char *names;
+};
+
+static int open_on_pool(void *arg)
+{
+	struct sibling_call *call = arg;
+	char full[VOLUME_NAME_BYTES];
+
+	snprintf(full, sizeof(full), "%s@%s", volume_of(call->vol)->name, call->name);
+	return volume_open(call->vol->vols, full, &call->snapshot, NULL);
+}
+
+int volume_snapshot_open(struct volume *volume, const char *name, struct volume **out)
+{
+	struct sibling_call call = { .vol = (struct volume_state *)volume, .name = name };
+	int rc = strlen(name) > POOL_NAME_MAX ? -ENOENT : fiber_call_on(call.vol->vols->loop, open_on_pool, &call);
+
+	*out = call.snapshot;
+	return rc;
+}
+
+static int close_on_pool(void *arg)
+{
+	volume_close(arg);
+	return 0;
+}
+
+void volume_snapshot_close(struct volume *snapshot)
+{
+	directory_call(((struct volume_state *)snapshot)->vols->loop, close_on_pool, snapshot);
+}
+
+static int names_on_pool(void *arg)
+{
+	struct sibling_call *call = arg;
+	const struct volume_state *of = volume_of(call->vol);
+	size_t bytes = 1;
+	char *at;
+
+	list_for_each(node, &of->snapshots)
+		bytes += strlen(list_entry(node, struct volume_state, sibling)->name) + 1;
+	at = call->names = mem_zalloc(bytes);
+	if (!at)
+		return -ENOMEM;
+	list_for_each(node, &of->snapshots)
+		at = stpcpy(at, list_entry(node, struct volume_state, sibling)->name) + 1;
+	return 0;
+}
+
+int volume_snapshot_names(struct volume *volume, char **names)
+{
+	struct sibling_call call = { .vol = (struct volume_state *)volume };
+	int rc = fiber_call_on(call.vol->vols->loop, names_on_pool, &call);
+
+	*names = call.names;
 	return rc;
 }

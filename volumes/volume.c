@@ -73,7 +73,7 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 		return directory_commit_error(err, rc, "create volume", opts->name);
 	}
 	list_push_back(&vols->lineages, &lin->node);
-	list_push_back(&vols->volumes, &vol->dir);
+	(void)directory_add(vols, vol);
 	return 0;
 }
 
@@ -144,23 +144,15 @@ struct image_array {
 	uint32_t count;
 };
 
-/* The image and its snapshots. *named: how many images of its lineage have names. */
-static int collect_images(struct volumes *vols, struct volume_state *vol, struct image_array *a, uint32_t *named)
+/* The image and its snapshots. */
+static int collect_images(struct volume_state *vol, struct image_array *a)
 {
-	*named = 0;
-	list_for_each(node, &vols->volumes)
-		*named += list_entry(node, struct volume_state, dir)->lin == vol->lin;
-	*a = (struct image_array){ .v = mem_alloc(*named * sizeof(struct volume_state *)) };
+	*a = (struct image_array){ .v = mem_alloc((vol->snapshot_count + 1) * sizeof(struct volume_state *)) };
 	if (!a->v)
 		return -ENOMEM;
 	a->v[a->count++] = vol;
-	list_for_each(node, &vols->volumes) {
-		struct volume_state *other = list_entry(node, struct volume_state, dir);
-
-		if (other != vol && other->lin == vol->lin && other->flags & VOLUME_SNAPSHOT && other->of == vol->number &&
-		    !(vol->flags & VOLUME_SNAPSHOT))
-			a->v[a->count++] = other;
-	}
+	list_for_each(node, &vol->snapshots)
+		a->v[a->count++] = list_entry(node, struct volume_state, sibling);
 	return 0;
 }
 
@@ -180,12 +172,11 @@ static int delete_volume(struct volumes *vols, const char *name, bool with_snaps
 {
 	struct image_array a = { NULL };
 	struct volume_state *vol;
-	uint32_t named = 0;
 	int rc = directory_need(vols, name, &vol, err);
 
 	if (rc < 0)
 		return rc;
-	rc = collect_images(vols, vol, &a, &named);
+	rc = collect_images(vol, &a);
 	if (rc < 0)
 		return err_set(err, rc, "cannot delete '%s': out of memory", name);
 	rc = check_unused(&a, err);
@@ -193,7 +184,7 @@ static int delete_volume(struct volumes *vols, const char *name, bool with_snaps
 		rc = err_set(err, -ENOTEMPTY, "volume '%s' has %u snapshots: delete them first, or together with it", name,
 			     a.count - 1);
 	if (rc == 0)
-		rc = a.count == named ? delete_lineage(vols, vol, err) : directory_delete_images(vols, a.v, a.count, err);
+		rc = a.count == vol->lin->named ? delete_lineage(vols, vol, err) : directory_delete_images(vols, a.v, a.count, err);
 	mem_free(a.v);
 	return rc;
 }
@@ -237,7 +228,7 @@ static int check_new_snapshot_name(struct volumes *vols, const struct volume_sta
 	if (strcspn(new_name, "@") != of_len || memcmp(new_name, name, of_len + 1) != 0)
 		return err_set(err, -EINVAL, "a snapshot stays with its volume: its new name must be '%.*s@NAME'", (int)of_len,
 			       name);
-	return directory_check_snapshot(vols, directory_find_number(vols, vol->lin, vol->of), new_name + of_len + 1, err);
+	return directory_check_snapshot(vols, vol->volume, new_name + of_len + 1, err);
 }
 
 int volume_rename(struct volumes *vols, const char *name, const char *new_name, struct err *err)
@@ -257,7 +248,7 @@ int volume_rename(struct volumes *vols, const char *name, const char *new_name, 
 		if (rc < 0)
 			directory_commit_error(err, rc, "rename volume", name);
 		else
-			strcpy(vol->name, own);
+			directory_set_name(vols, vol, own);
 	}
 	fmutex_unlock(&vols->change);
 	return rc;
@@ -378,18 +369,6 @@ static int info_on_home(void *arg)
 	return 0;
 }
 
-static uint32_t count_snapshots(const struct volume_state *vol)
-{
-	uint32_t count = 0;
-
-	list_for_each(node, &vol->vols->volumes) {
-		const struct volume_state *other = list_entry(node, struct volume_state, dir);
-
-		count += other->lin == vol->lin && other->flags & VOLUME_SNAPSHOT && other->of == vol->number;
-	}
-	return count;
-}
-
 static int fill_info(struct volume_state *vol, struct volume_info *info)
 {
 	struct info_call call = { vol, info };
@@ -398,7 +377,7 @@ static int fill_info(struct volume_state *vol, struct volume_info *info)
 	*info = (struct volume_info){ .id = vol->id, .created_s = vol->created_s, .policy = vol->lin->policy,
 				      .home = vol->lin->loop->index, .opens = vol->opens };
 	info->snapshot = vol->flags & VOLUME_SNAPSHOT;
-	info->snapshots = info->snapshot ? 0 : count_snapshots(vol);
+	info->snapshots = vol->snapshot_count;
 	directory_name(vol, info->name);
 	origin = vol->origin != NUMBER_NONE ? directory_find_number(vol->vols, vol->lin, vol->origin) : NULL;
 	if (origin)

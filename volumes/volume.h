@@ -167,6 +167,15 @@ uint64_t volume_id(const struct volume *volume);
 /* Home loop. */
 uint64_t volume_size_bytes(const struct volume *volume);
 
+/* For those who serve a volume and compare it with its snapshots (of a snapshot: those of its volume). Unlike the rest, these are
+ * called on fibers of the home loop. Names are those behind the @. */
+/* A handle. -ENOENT or -ENOMEM. */
+int volume_snapshot_open(struct volume *volume, const char *name, struct volume **out) __attribute__((warn_unused_result));
+void volume_snapshot_close(struct volume *snapshot);
+/* All names, one behind the other, each with its end and the last one empty; to be freed with mem_free. -ENOMEM: *names is
+ * NULL. */
+int volume_snapshot_names(struct volume *volume, char **names) __attribute__((warn_unused_result));
+
 /* Told on the home loop when the size has changed. fn must not wait. Add and del: home loop. */
 struct volume_watch {
 	struct list node;

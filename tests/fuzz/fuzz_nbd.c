@@ -4,9 +4,10 @@
  * chooses, and sends go nowhere (or fail from some point on). Its bits:
  *
  *     0  the volume fails everything    1  read-only    2  receives of 1 .. 7 bytes    3  the client stops taking replies
- *     4  a valid handshake (GO, structured replies, base:allocation) comes first, so that the input is requests
+ *     4  a valid handshake (GO, structured replies, two contexts) comes first, so that the input is requests
  *
  * The connection ends by itself, with nothing left in flight. */
+#include "pool/base/mem.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/fake_volume.h"
 #include "tests/unit/unit.h"
@@ -84,6 +85,44 @@ int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes
 	return volume->fail;
 }
 
+/* --- its snapshots: "mon" and "tue", which differ from it as its map does from nothing ------------------------ */
+
+static struct volume snapshots[2];
+static const char names[] = "mon\0tue\0";
+static uint32_t open_snapshots;
+
+int volume_changes(struct volume *volume, const struct volume *since, uint64_t off_bytes, uint64_t len_bytes,
+		   struct extent *out, uint32_t max, uint32_t *count)
+{
+	FUZZ_REQUIRE(open_snapshots > 0 && (since == &snapshots[0] || since == &snapshots[1]));
+	return volume_extents(volume, off_bytes, len_bytes, out, max, count);
+}
+
+int volume_snapshot_open(struct volume *volume, const char *name, struct volume **out)
+{
+	FUZZ_REQUIRE(strlen(name) <= POOL_NAME_MAX);
+	fiber_yield();
+	if (strcmp(name, names) != 0 && strcmp(name, names + 4) != 0)
+		return -ENOENT;
+	*out = &snapshots[strcmp(name, names) != 0];
+	open_snapshots++;
+	return 0;
+}
+
+void volume_snapshot_close(struct volume *snapshot)
+{
+	fiber_yield();
+	open_snapshots--;
+}
+
+int volume_snapshot_names(struct volume *volume, char **out)
+{
+	fiber_yield();
+	*out = mem_alloc(sizeof(names));
+	memcpy(*out, names, sizeof(names));
+	return 0;
+}
+
 /* --- a run --------------------------------------------------------------------------------------------------- */
 
 static void serve(void *arg)
@@ -93,12 +132,14 @@ static void serve(void *arg)
 	if (nbd_handshake(conn) == 0)
 		nbd_session_run(conn);
 	conn->leaving = true;
+	nbd_contexts_drop(conn);
 }
 
-/* Client flags, STRUCTURED_REPLY, SET_META_CONTEXT base:allocation, GO. */
+/* Client flags, STRUCTURED_REPLY, SET_META_CONTEXT of two contexts, GO. */
 static const uint8_t handshake[] = "\0\0\0\3"
 				   "IHAVEOPT\0\0\0\10\0\0\0\0"
-				   "IHAVEOPT\0\0\0\12\0\0\0\33\0\0\0\0\0\0\0\1\0\0\0\17base:allocation"
+				   "IHAVEOPT\0\0\0\12\0\0\0\66\0\0\0\0\0\0\0\2\0\0\0\17base:allocation"
+				   "\0\0\0\27poold:changed-since:mon"
 				   "IHAVEOPT\0\0\0\7\0\0\0\6\0\0\0\0\0\0";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -125,7 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	list_init(&conn.node);
 	nbd_input_init(&conn.input, &conn.stream, &server.buffers);
 	unit_loop_start_fiber(&u, serve, &conn);
-	FUZZ_REQUIRE(conn.leaving && u.loop.fibers_live == 0);
+	FUZZ_REQUIRE(conn.leaving && u.loop.fibers_live == 0 && open_snapshots == 0);
 	nbd_input_release(&conn.input);
 	nbd_buffers_release(&server.buffers);
 	fake_volume_fini(&volume);

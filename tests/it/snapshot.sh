@@ -322,6 +322,136 @@ run_test "a snapshot is exported read-only" read_only
 run_test "what is exported is renamed, over a restart too" renamed_while_exported
 run_test "what is exported is not deleted" not_deleted_while_exported
 
+# ---- what changed ----
+
+# diff FILTER WANT WORD...: what jq makes of snapshot diff.
+diff_is() {
+    is "$1" "$2" snapshot diff "${@:3}"
+}
+
+ranges='[.ranges[] | "\(.offset / 1048576)+\(.length / 1048576)\(if .data then "d" else "h" end)"] | join(" ")'
+
+# map IMAGE SNAPSHOT: offset, length and flags, by NBD.
+map_since() {
+    nbdinfo "--map=poold:changed-since:$2" "$(uri "$1")" | awk '{ print $1, $2, $3 }'
+}
+
+tells_changes() {
+    volume diff
+    io diff 'write -P 1 0 16M'
+    ctl snapshot create tank/diff@mon
+    diff_is "$ranges" '' tank/diff@mon
+    io diff 'write -P 2 4M 1M' 'discard 8M 1M' 'write -P 3 32M 1M'
+    ctl snapshot create tank/diff@tue
+    io diff 'write -P 4 0 1M'
+    for _ in before after; do
+        diff_is "$ranges" '4+1d 8+1h 32+1d' tank/diff@mon tank/diff@tue
+        diff_is "$ranges" '0+1d 4+1d 8+1h 32+1d' tank/diff@mon
+        diff_is "$ranges" '0+1d' tank/diff@tue tank/diff
+        diff_is '"\(.data_bytes) \(.hole_bytes) \(.size_bytes)"' "2097152 1048576 $size" tank/diff@mon tank/diff@tue
+        poold_kill9
+        poold_start
+    done
+    ctl snapshot diff tank/diff@mon | tee "$tmp/diff"
+    grep -qE '^ *8388608 +1048576  hole$' "$tmp/diff"
+    grep -qE '^changed: 3.* of data and 1.* of holes' "$tmp/diff"
+    ctl clone tank/diff@tue tank/branch
+    diff_is "$ranges" '4+1d 8+1h 32+1d' tank/diff@mon tank/branch
+    ctl volume delete tank/branch --yes
+    fails_with 1 'have nothing in common' ctl snapshot diff tank/diff@mon tank/web0
+    fails_with 4 'no snapshot' ctl snapshot diff tank/diff@nosuch
+    fails_with 2 'not the name of a snapshot' ctl snapshot diff tank/diff
+}
+
+tells_changes_by_nbd() {
+    map_since diff tue | tee "$tmp/map"
+    [[ $(cat "$tmp/map") == "0 1048576 1
+1048576 $((size - 1048576)) 0" ]]
+    serve diff@tue
+    map_since diff@tue mon | awk '$3 == 1 { print $1 / 1048576, $2 / 1048576 }' | tee "$tmp/map"
+    [[ $(cat "$tmp/map") == $'4 1\n8 1\n32 1' ]]
+    # As qemu does with its own bitmaps, what is dirty is not "data".
+    qemu-img map --output=json --image-opts \
+        "driver=nbd,server.type=unix,server.path=$tmp/diff@tue.nbd,x-dirty-bitmap=poold:changed-since:mon" |
+        jq -r '[.[] | select(.data | not) | .start / 1048576] | join(" ")' | tee "$tmp/map"
+    [[ $(cat "$tmp/map") == "4 8 32" ]]
+    nbdinfo --json "$(uri diff)" | jq -r '[.exports[0].contexts[]] | sort | join(" ")' | tee "$tmp/contexts"
+    [[ $(cat "$tmp/contexts") == "base:allocation poold:changed-since:mon poold:changed-since:tue" ]]
+    fails_with 1 'not supported|context' nbdinfo --map=poold:changed-since:nosuch "$(uri diff)"
+    fails_with 1 'not supported|context' nbdinfo --map=poold:changed-since:tank/web0@six "$(uri diff)"
+}
+
+# More than a page of control and more than one answer of NBD have: both tell the same, nothing twice and in order.
+tells_many_changes() {
+    ctl export remove "unix:$tmp/diff.nbd"
+    ctl export add tank/diff --vhost-user "$tmp/diff.vhost"
+    bench --socket "$tmp/diff.vhost" --rw randwrite --depth 16 --count 9000
+    ctl export remove "$tmp/diff.vhost"
+    serve diff
+    ctl --json snapshot diff tank/diff@tue | jq -r '.ranges[] | select(.data) | "\(.offset) \(.length)"' >"$tmp/by-control"
+    map_since diff tue | awk '$3 == 1 { print $1, $2 }' >"$tmp/by-nbd"
+    wc -l "$tmp/by-control"
+    (($(wc -l <"$tmp/by-control") > 4096))
+    # NBD's map may be cut where one answer ends.
+    for by in by-control by-nbd; do
+        awk '{ if ($1 == end) { end += $2 } else { if (NR > 1) print start, end; start = $1; end = $1 + $2 } }
+            END { print start, end }' "$tmp/$by" >"$tmp/$by.joined"
+    done
+    sort -n -c "$tmp/by-control.joined"
+    cmp "$tmp/by-control.joined" "$tmp/by-nbd.joined"
+}
+
+# The recipe of poolctl(8): a full backup and an increment are the newer snapshot.
+backs_up_increments() {
+    nbdcopy "$(uri diff@tue)" "$tmp/backup"
+    ctl snapshot create tank/diff@wed
+    serve diff@wed
+    "$python" "$tmp/recipe.py" "$tmp/diff@wed.nbd" poold:changed-since:tue "$tmp/backup"
+    [[ $(sum_of diff@wed) == "$(sha256sum <"$tmp/backup")" ]]
+    [[ $(sum_of diff@wed) != "$(sum_of diff@tue)" ]]
+}
+
+# A client that compares with a snapshot keeps it.
+compared_with_is_not_deleted() {
+    cat >"$tmp/hold.py" <<'END'
+import nbd, sys, time
+h = nbd.NBD()
+h.add_meta_context("base:allocation")
+h.add_meta_context("poold:changed-since:mon")
+h.add_meta_context("poold:changed-since:tue")
+h.connect_unix(sys.argv[1])
+seen = {}
+h.block_status(1 << 20, 0, lambda context, off, extents, err: seen.__setitem__(context, extents))
+print(seen, flush=True)
+assert seen["base:allocation"] == [1 << 20, 0] and seen["poold:changed-since:tue"] == [1 << 20, 1], seen
+assert len(seen) == 3
+time.sleep(60)
+END
+    launch hold "$python" "$tmp/hold.py" "$tmp/diff.nbd"
+    wait_until 10 grep -q allocation "$tmp/hold.log"
+    fails_with 5 'in use' ctl snapshot delete tank/diff@mon --yes
+    end_launched hold
+    ctl snapshot delete tank/diff@mon --yes
+    fails_with 5 'exported' ctl snapshot delete tank/diff@tue --yes
+}
+
+run_test "what changed since a snapshot is told" tells_changes
+run_test "what changed is a context of NBD" tells_changes_by_nbd
+run_test "many changes are told in full" tells_many_changes
+if [[ -n $python ]]; then
+    # From the manual, so that it is right.
+    awk '/the increment$/ { on = 1; next } /^END$/ { on = 0 } on' tools/man/poolctl.8 >"$tmp/recipe.py"
+    run_test "an increment by the manual's recipe makes the newer snapshot" backs_up_increments
+    run_test "what a client compares with is not deleted" compared_with_is_not_deleted
+else
+    skip_test "an increment by the manual's recipe makes the newer snapshot" "python3-libnbd is not installed"
+    skip_test "what a client compares with is not deleted" "python3-libnbd is not installed"
+fi
+for image in diff diff@tue diff@wed; do
+    unserve "$image"
+done
+ctl volume delete tank/diff --snapshots --yes
+
 # ---- names and errors ----
 
 refused() {

@@ -8,7 +8,7 @@
 
 #define SIZE (1ull << 30)
 
-static const struct nbd_terms writable = { .size_bytes = SIZE, .structured = true, .allocation = true };
+static const struct nbd_terms writable = { .size_bytes = SIZE, .structured = true, .contexts = true };
 static const struct nbd_terms read_only = { .size_bytes = SIZE, .structured = true, .read_only = true };
 static const struct nbd_terms simple = { .size_bytes = SIZE };
 
@@ -85,7 +85,7 @@ static void refuses_misaligned_ranges(void **state)
 
 static void limits_payloads_only(void **state)
 {
-	static const struct nbd_terms large = { .size_bytes = 1ull << 40, .structured = true, .allocation = true };
+	static const struct nbd_terms large = { .size_bytes = 1ull << 40, .structured = true, .contexts = true };
 	const uint32_t over = NBD_PAYLOAD_BYTES_MAX + 512, most = 0xfffffe00;
 
 	assert_int_equal(judge(&large, NBD_CMD_READ, 0, 0, NBD_PAYLOAD_BYTES_MAX), 0);
@@ -296,9 +296,9 @@ static void parses_meta_contexts(void **state)
 	add_text(&b, "base:allocation");
 	assert_int_equal(nbd_meta_option_parse(b.data, b.len, &meta), 0);
 	assert_true(nbd_meta_option_next(&meta, &query));
-	assert_false(nbd_query_selects_allocation(query, false));
+	assert_false(nbd_query_selects(query, NBD_CONTEXT_ALLOCATION, false));
 	assert_true(nbd_meta_option_next(&meta, &query));
-	assert_true(nbd_query_selects_allocation(query, false));
+	assert_true(nbd_query_selects(query, NBD_CONTEXT_ALLOCATION, false));
 	assert_false(nbd_meta_option_next(&meta, &query));
 	for (uint32_t len = 0; len <= b.len + 1; len++)
 		assert_int_equal(nbd_meta_option_parse(b.data, len, &meta), len == b.len ? 0 : -EINVAL);
@@ -315,12 +315,40 @@ static void a_lie_about_the_number_of_queries_is_refused(void **state)
 	assert_int_equal(nbd_meta_option_parse(b.data, b.len, &meta), -EINVAL);
 }
 
-static void base_stands_for_all_only_in_a_list(void **state)
+static bool selects(const char *query, const char *context, bool list)
 {
-	struct nbd_text query = { (const uint8_t *)"base:", 5 };
+	return nbd_query_selects((struct nbd_text){ (const uint8_t *)query, (uint32_t)strlen(query) }, context, list);
+}
 
-	assert_true(nbd_query_selects_allocation(query, true));
-	assert_false(nbd_query_selects_allocation(query, false));
+static void a_colon_at_the_end_stands_for_all_only_in_a_list(void **state)
+{
+	const char *since = NBD_CONTEXT_CHANGED_SINCE "mon";
+
+	assert_true(selects("base:", NBD_CONTEXT_ALLOCATION, true));
+	assert_false(selects("base:", NBD_CONTEXT_ALLOCATION, false));
+	assert_false(selects("base:", since, true));
+	assert_true(selects("poold:", since, true));
+	assert_true(selects(NBD_CONTEXT_CHANGED_SINCE, since, true));
+	assert_false(selects(NBD_CONTEXT_CHANGED_SINCE, since, false));
+	assert_true(selects(since, since, false));
+	assert_false(selects("poold:changed-since:mo", since, true));
+	assert_false(selects("poold:changed-since:mond", since, true));
+	assert_false(selects("", since, true));
+	assert_false(selects(":", since, true));
+}
+
+static void too_many_queries_are_refused(void **state)
+{
+	for (uint32_t count = NBD_QUERIES_MAX - 1; count <= NBD_QUERIES_MAX + 1; count++) {
+		struct bytes b = { .len = 0 };
+		struct nbd_meta_option meta;
+
+		add_text(&b, "");
+		add_32(&b, count);
+		for (uint32_t i = 0; i < count; i++)
+			add_text(&b, "x");
+		assert_int_equal(nbd_meta_option_parse(b.data, b.len, &meta), count > NBD_QUERIES_MAX ? -E2BIG : 0);
+	}
 }
 
 static void names_what_there_is(void **state)
@@ -356,7 +384,8 @@ int main(void)
 		cmocka_unit_test(names_have_4096_bytes_at_most),
 		cmocka_unit_test(parses_meta_contexts),
 		cmocka_unit_test(a_lie_about_the_number_of_queries_is_refused),
-		cmocka_unit_test(base_stands_for_all_only_in_a_list),
+		cmocka_unit_test(too_many_queries_are_refused),
+		cmocka_unit_test(a_colon_at_the_end_stands_for_all_only_in_a_list),
 		cmocka_unit_test(names_what_there_is),
 	};
 
