@@ -19,28 +19,17 @@ static bool must_move(const struct pool *pool, struct zone_addr at)
 	return at.disk_id == DISK_NONE || atomic_load(&pool->disks[at.disk_id]->flags) & DISK_GOES;
 }
 
-/* Is there a disk for another column? */
-static bool can_move(const struct pool *pool, const struct segment *segment)
-{
-	uint32_t taken = 0;
-
-	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++)
-		taken += segment->cols[c].disk_id != DISK_NONE &&
-			 atomic_load(&pool->disks[segment->cols[c].disk_id]->granting);
-	return taken < atomic_load(&pool->disks_granting) && segment_is_whole(pool, segment);
-}
-
 uint32_t segment_movable_cols(const struct pool *pool, const struct segment *segment, bool urgent)
 {
-	uint32_t cols = 0;
+	uint32_t n = segment->policy.k + segment->policy.m, cols = 0;
 
-	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++) {
+	for (uint32_t c = 0; c < n; c++) {
 		struct zone_addr at = segment->cols[c];
 
 		cols |= (uint32_t)(must_move(pool, at) ||
 				   (!urgent && atomic_load(&pool->disks[at.disk_id]->crowded))) << c;
 	}
-	return cols && can_move(pool, segment) ? cols : 0;
+	return cols && segment_is_whole(pool, segment) && zones_have_another(&pool->zones, segment->cols, n) ? cols : 0;
 }
 
 /* --- begin and end ------------------------------------------------------------------------------------------------ */
@@ -142,7 +131,7 @@ bool pool_note_fill(struct pool *pool)
 
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
 		struct pool_disk *pd = pool->disks[id];
-		bool crowded = pd && atomic_load(&pd->granting) && zones_is_crowded(&pool->zones, id);
+		bool crowded = pd && pool->zones.disks[id].in_use && zones_is_crowded(&pool->zones, id);
 
 		if (pd)
 			atomic_store(&pd->crowded, crowded);

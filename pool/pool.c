@@ -60,12 +60,10 @@ void pool_free(struct pool *pool)
 
 void pool_set_use(struct pool *pool, uint32_t disk_id)
 {
-	struct pool_disk *pd = pool->disks[disk_id];
-	bool granting = !atomic_load(&pd->failed) && !(atomic_load(&pd->flags) & (DISK_GOES | DISK_SPARE));
+	const struct pool_disk *pd = pool->disks[disk_id];
 
-	zones_set_in_use(&pool->zones, disk_id, granting);
-	atomic_store(&pd->granting, granting);
-	atomic_store(&pool->disks_granting, zones_disks_in_use(&pool->zones));
+	zones_set_in_use(&pool->zones, disk_id,
+			 !atomic_load(&pd->failed) && !(atomic_load(&pd->flags) & (DISK_GOES | DISK_SPARE)));
 }
 
 /* The number of a domain is that of its first disk. */

@@ -25,7 +25,6 @@ struct pool_disk {
 	struct disk *_Atomic disk; /* NULL: missing */
 	struct label label;	   /* missing: only what the catalog knows */
 	_Atomic bool failed;	   /* missing, or a write or flush failed: what it lost is unknown */
-	_Atomic bool granting;	   /* zones are granted on it */
 	_Atomic bool crowded;	   /* others have so much more room that columns move there */
 	_Atomic uint32_t flags;	   /* as the catalog says: enum pool_disk_flag */
 	_Atomic uint32_t writers;  /* who is putting cells right on it */
@@ -62,7 +61,6 @@ struct pool {
 	bool space_freed;					    /* since the watches were last told */
 	struct fmutex admin_lock;				    /* one membership change at a time */
 	uint64_t columns_made;					    /* mended or moved since the import */
-	_Atomic uint32_t disks_granting;			    /* disks that zones are granted on */
 	struct row_buffers row_buffers[DISK_LOOPS_MAX];		    /* of rows.c; each of its loop */
 	uint8_t *encode_tables[SEGMENT_COLS_MAX][SEGMENT_COLS_MAX]; /* [k - 1][m]: isa-l; constant once set; any loop */
 };

@@ -209,6 +209,7 @@ struct segment_load {
 
 static int load_columns(const struct segment_load *load, const struct segment *segment)
 {
+	zones_use_policy(&load->pool->zones, segment->policy);
 	for (int c = 0; c < segment->policy.k + segment->policy.m; c++) {
 		struct zone_addr at = segment->cols[c];
 
@@ -521,7 +522,14 @@ int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segmen
 	return ret;
 }
 
-bool pool_is_low(const struct pool *pool)
+uint64_t pool_segments_free(const struct pool *pool, struct policy policy)
 {
-	return pool->zones.low;
+	return zones_segments(&pool->zones, policy);
+}
+
+uint64_t pool_segments_wanted(const struct pool *pool, struct policy policy)
+{
+	uint32_t cols = policy.k + policy.m;
+
+	return (pool->zones.wanted + cols - 1) / cols;
 }

@@ -2,7 +2,7 @@
  *
  * A place in the log and an LBA are noted; which images refer to it is looked up when somebody asks, and so is whether it is
  * still lost: it may have been overwritten since, or a disk that came back may have it. All images that share a block have
- * it at the same LBA. */
+ * it at the same LBA. What the cleaner has moved is known by where it was at first; of that only reads tell. */
 #include <errno.h>
 
 #include "pool/base/mem.h"
@@ -27,7 +27,7 @@ void errors_note_in(struct lineage *lin, const struct batch_header *h, uint32_t 
 	for (uint32_t i = 0; i < le16_get(h->extent_count); i++) {
 		uint32_t count = le32_get(e[i].count);
 
-		if (le32_get(e[i].op) != BATCH_DATA && le32_get(e[i].op) != BATCH_META)
+		if (le32_get(e[i].op) == BATCH_HOLE)
 			continue;
 		if (nth - at < count && le32_get(e[i].op) == BATCH_DATA)
 			errors_note(lin, le32_get(h->segno), le32_get(h->index) + 1 + nth, le64_get(e[i].lba) + nth - at);
@@ -39,12 +39,9 @@ void errors_note_in(struct lineage *lin, const struct batch_header *h, uint32_t 
 static bool is_lost_in(struct volume_state *vol, const struct block_error *error, uint8_t *buf)
 {
 	struct mapping m;
-	struct lseg *lseg;
 
-	if (volume_lookup(vol, error->lba, 1, &m, true) < 0 || m.segno != error->segno || m.index != error->index)
-		return false;
-	lseg = lseg_get(vol->lin, m.segno);
-	return lseg && scan_read_block(vol->lin, lseg, m.index, m.crc, buf) < 0;
+	return volume_lookup(vol, error->lba, 1, &m, true) == 0 && m.segno == error->segno && m.index == error->index &&
+	       io_read_block(vol, error->lba, &m, buf) < 0;
 }
 
 int errors_list(struct lineage *lin, errors_fn *fn, void *arg)

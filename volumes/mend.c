@@ -394,7 +394,7 @@ static void mend_all(struct mender *m)
 	for (uint32_t i = 0; i < lin->segs_cap && go_on(lin) == 0; i++) {
 		struct lseg *lseg = lin->segs[i];
 
-		if (!lseg || lseg->freeing || !lseg->seg.grant)
+		if (!lseg || lseg->freeing || !lseg_has_zones(lseg))
 			continue;
 		m->scrub = scrub;
 		m->scrub = scrubs(m, i);
@@ -452,7 +452,7 @@ int mend_lose_disk(struct lineage *lin, uint32_t disk_id)
 	for (uint32_t i = 0; i < lin->segs_cap && lin->policy.m > 0; i++) {
 		struct lseg *lseg = lin->segs[i];
 
-		if (!lseg || !lseg->seg.grant || lseg->freeing || !is_unflushed(lin, lseg) || !lose_columns(lseg, disk_id))
+		if (!lseg || !lseg_has_zones(lseg) || lseg->freeing || !is_unflushed(lin, lseg) || !lose_columns(lseg, disk_id))
 			continue;
 		segment_put_in(&txn, &lseg->seg);
 		any = true;
