@@ -31,6 +31,10 @@ struct uuid {
 	uint8_t b[16];
 };
 void uuid_to_text(const struct uuid *uuid, char text[37]);
+/* False: it is none. */
+bool uuid_from_text(const char *text, struct uuid *uuid);
+bool uuid_equal(const struct uuid *a, const struct uuid *b);
+struct uuid uuid_new(struct loop *loop);
 
 /* [A-Za-z0-9._-]{1,64} without a leading dot or dash. */
 bool name_is_valid(const char *name);

@@ -163,7 +163,9 @@ static struct volume_state *make_old(const struct volume_state *vol, uint64_t id
 	struct volume_format f = { .number = le32_of((uint32_t)id), .size_bytes = le64_of(vol->size_bytes),
 				   .created_s = le64_of(vol->created_s), .flags = le32_of(vol->flags | VOLUME_DELETED),
 				   .origin = le32_of(vol->origin), .fork_birth = le32_of(vol->fork_birth),
-				   .fork_seq = le64_of(vol->fork_seq) };
+				   .fork_seq = le64_of(vol->fork_seq),
+				   .receive_seq = le64_of(vol->receive.seq),
+				   .receive_crc = le32_of(vol->receive.crc) };
 	struct volume_state *old = volume_state_new(vol->lin, id, &f);
 
 	if (!old)

@@ -22,9 +22,9 @@
 
 static void count(const struct vio *vio, int res)
 {
-	struct volume_counters *c = &((struct volume_state *)vio->volume)->counters;
+	struct volume_counters *c = &vio->volume->state->counters;
 
-	((struct volume_state *)vio->volume)->lin->guest_ios++;
+	vio->volume->state->lin->guest_ios++;
 	c->ios[vio->op]++;
 	c->bytes[vio->op] += vio->len_bytes;
 	c->errors[vio->op] += res < 0;
@@ -46,7 +46,7 @@ static void finish_task(struct task *task)
 
 static struct volume_state *state_of(const struct vio *vio)
 {
-	return (struct volume_state *)vio->volume;
+	return vio->volume->state;
 }
 
 void vio_finish_soon(struct vio *vio, int res)
@@ -653,6 +653,8 @@ static int append(struct vio *vio, const struct edges *edges)
 		return -EINVAL;
 	if (!volume_is_writable(vol))
 		return -EROFS;
+	if (!vio->internal && !volume_is_writer(vio->volume))
+		return volume_is_fenced(vio->volume) ? -ESTALE : -EROFS;
 	if (vol->lin->failed || vol->lin->closing)
 		return vol->lin->failed ? vol->lin->failed : -EIO;
 	if (vol->lin->held > 0)
@@ -886,12 +888,16 @@ static bool acceptable(const struct volume_state *vol, const struct vio *vio)
 
 void volume_submit(struct volume *volume, struct vio *vio)
 {
-	struct volume_state *vol = (struct volume_state *)volume;
+	struct volume_state *vol = volume->state;
 	struct lineage *lin = vol->lin;
 
 	vio->volume = volume;
 	if (!acceptable(vol, vio)) {
 		vio_finish_soon(vio, -EINVAL);
+		return;
+	}
+	if (volume_is_fenced(volume)) {
+		vio_finish_soon(vio, -ESTALE);
 		return;
 	}
 	switch (vio->op) {
@@ -909,7 +915,7 @@ void volume_submit(struct volume *volume, struct vio *vio)
 
 void volume_cancel(struct volume *volume)
 {
-	lineage_drain_soon(((struct volume_state *)volume)->lin);
+	lineage_drain_soon(volume->state->lin);
 }
 
 void io_release_loop(struct vloop *vl)

@@ -74,6 +74,8 @@ struct volume_state *volume_state_new(struct lineage *lin, uint64_t id, const st
 	vol->fork_seq = le64_get(f->fork_seq);
 	vol->fork_birth = le32_get(f->fork_birth);
 	memcpy(vol->name, f->name, POOL_NAME_MAX);
+	memcpy(vol->guid.b, f->guid, sizeof(f->guid));
+	vol->receive = (struct receive_mark){ le64_get(f->receive_seq), le32_get(f->receive_crc) };
 	vol->root.ptr.segno = SEGNO_NONE;
 	list_init(&vol->watches);
 	list_init(&vol->node);
@@ -167,13 +169,14 @@ static void own_request_done(struct vio *vio, int res)
 
 int lineage_request(struct volume_state *vol, enum vio_op op, uint64_t off_bytes, uint64_t len_bytes)
 {
+	struct volume handle = { .state = vol };
 	struct own_request own = {
 		.vio = { .op = op, .off_bytes = off_bytes, .len_bytes = len_bytes, .internal = true,
 			 .done = own_request_done },
 		.fiber = fiber_self(),
 	};
 
-	volume_submit((struct volume *)vol, &own.vio);
+	volume_submit(&handle, &own.vio);
 	while (!own.done)
 		fiber_park();
 	return own.res;

@@ -192,6 +192,8 @@ struct volume_state {
 	uint64_t size_bytes;
 	uint64_t created_s;
 	uint32_t flags;
+	struct uuid guid;
+	struct receive_mark receive;     /* RECEIVING. Owner: the pool's loop */
 	uint32_t opens;                  /* owner: the pool's loop */
 	/* fork: what a fresh image begins with */
 	uint32_t origin;                 /* number of the image it was made from; NUMBER_NONE */
@@ -213,7 +215,27 @@ struct volume_state {
 	uint64_t new_mapped;
 	struct list watches;
 	struct volume_counters counters;
+	/* who may write: epoch.c */
+	uint64_t epoch;                  /* 0: nobody ever did. Owner: the home loop, while the pool's holds `claims` */
+	uint64_t nonce;                  /* of the claim that made it; owner: the pool's loop, and of what follows */
+	char holder[VOLUME_HOLDER_BYTES];
+	_Atomic uint64_t busy_epoch;     /* whose writer is at work; 0: none is */
 };
+
+/* A handle. */
+struct volume {
+	struct volume_state *state;
+	uint64_t epoch;                  /* in which it may write; 0: INACTIVE. Owner: the home loop */
+};
+
+static inline bool volume_is_writer(const struct volume *volume)
+{
+	return volume->epoch > 0 && volume->epoch == volume->state->epoch;
+}
+static inline bool volume_is_fenced(const struct volume *volume)
+{
+	return volume->epoch > 0 && volume->epoch != volume->state->epoch;
+}
 
 /* Slow operations: one fiber each, a limited number. Each class has its own: what waits for room must not keep those from
  * a fiber that make the room, nor reads. */

@@ -110,11 +110,13 @@ struct lineage_format {
 #define VOLUME_TRIM_PENDING 1u   /* blocks beyond the size are still to be unmapped */
 #define VOLUME_SNAPSHOT 2u       /* never written */
 #define VOLUME_DELETED 4u        /* has no name; goes when its tree has been taken down */
+#define VOLUME_RECEIVING 8u      /* what it holds is part of a snapshot that is on its way from elsewhere */
 #define NUMBER_NONE UINT32_MAX
 
-/* CAT_VOLUME object: what management decides. Changed by the pool's loop only. */
+/* CAT_VOLUME object: what management decides. Changed by the pool's loop only. Version 1 ends before guid: its guid is made of
+ * the pool's uuid, id and created_s. */
 struct volume_format {
-	le32 version;            /* 1 */
+	le32 version;            /* 2 */
 	le32 number;             /* within the lineage */
 	le64 lineage;
 	le64 size_bytes;
@@ -126,7 +128,13 @@ struct volume_format {
 	le32 origin;             /* number of an image of the lineage, NUMBER_NONE */
 	le32 fork_birth;         /* blocks of the origin up to this birth are its own */
 	le64 fork_seq;
+	uint8_t guid[16];        /* of a snapshot: who has the same guid has the same content, in whatever pool */
+	le64 receive_seq;        /* RECEIVING: how far the stream has been taken, see volume_receive_begin */
+	le32 receive_crc;
+	le32 zero;
 };
+
+#define VOLUME_FORMAT_1_BYTES 120u
 
 /* CAT_MAP object, same id as its volume: what the last checkpoint found. Changed by the home loop only. */
 struct map_root_format {
@@ -135,8 +143,17 @@ struct map_root_format {
 	le64 mapped_blocks;
 };
 
+/* CAT_EPOCH object, same id as its volume: see epoch.c. Changed by the pool's loop only. Missing: nobody ever wrote. */
+struct epoch_format {
+	le64 epoch;
+	le64 nonce;              /* of the claim that made it */
+	char holder[112];        /* text, zero padded */
+};
+
+static_assert(sizeof(struct epoch_format) == 128, "epoch object");
 static_assert(sizeof(struct lineage_format) == 88, "lineage object");
-static_assert(sizeof(struct volume_format) == 120, "volume object");
+static_assert(offsetof(struct volume_format, guid) == VOLUME_FORMAT_1_BYTES, "volume object");
+static_assert(sizeof(struct volume_format) == 152, "volume object");
 static_assert(sizeof(struct map_root_format) == 24, "map object");
 
 #endif

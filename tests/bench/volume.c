@@ -21,6 +21,7 @@
 #include "pool/base/size.h"
 #include "pool/runtime/reactor.h"
 #include "tests/client/histogram.h"
+#include "tests/unit/unit_volume.h"
 #include "volumes/volume.h"
 
 #define DEPTH_MAX 64
@@ -212,7 +213,7 @@ static int setup(struct bench *b, struct loop **loops, struct err *err)
 		rc = volumes_open(b->pool, &opts, &b->vols, err);
 	if (rc == 0)
 		rc = volume_create(b->vols, &vol_opts, err);
-	return rc < 0 ? rc : volume_open(b->vols, "v", &b->vol, err);
+	return rc < 0 ? rc : unit_volume_open(b->vols, "v", &b->vol, err);
 }
 
 static void bench_fiber(void *arg)

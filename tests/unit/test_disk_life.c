@@ -195,7 +195,7 @@ static void job_fiber(void *arg)
 	assert_int_equal(pool_create(&pool_opts, rig->disks, DISKS, &rig->pool, &rig->err), 0);
 	assert_int_equal(volumes_open(rig->pool, &vols_opts, &rig->vols, &rig->err), 0);
 	assert_int_equal(volume_create(rig->vols, &opts, &rig->err), 0);
-	assert_int_equal(volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
 	job->fn(rig);
 	volume_close(rig->vol);
 	volumes_close(rig->vols);
