@@ -650,17 +650,33 @@ static int readmit_locked(struct catalog *cat, struct cat_disk *cd, struct cat_t
 	return checkpoint_locked(cat, false);
 }
 
+static struct cat_disk *find_cat_disk(const struct catalog *cat, const struct disk *disk)
+{
+	uint32_t i = 0;
+
+	while (cat->disks[i]->disk != disk)
+		assert(++i < cat->disk_count);
+	return cat->disks[i];
+}
+
+void catalog_leave_out(struct catalog *cat, const struct disk *disk)
+{
+	struct cat_disk *cd = find_cat_disk(cat, disk);
+
+	fmutex_lock(&cat->commit_lock);
+	atomic_store(cd->failed, true);
+	cd->out = true;
+	fmutex_unlock(&cat->commit_lock);
+}
+
 int catalog_readmit(struct catalog *cat, struct disk *disk, struct cat_txn *txn)
 {
-	struct cat_disk *cd = NULL;
+	struct cat_disk *cd = find_cat_disk(cat, disk);
 	int ret;
 
 	if (txn->error)
 		return txn->error;
-	for (uint32_t i = 0; i < cat->disk_count; i++)
-		if (cat->disks[i]->disk == disk)
-			cd = cat->disks[i];
-	assert(cd && atomic_load(cd->failed));
+	assert(atomic_load(cd->failed));
 	fmutex_lock(&cat->commit_lock);
 	ret = cat->broken ? -EIO : readmit_locked(cat, cd, txn);
 	fmutex_unlock(&cat->commit_lock);

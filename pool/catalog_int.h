@@ -115,6 +115,8 @@ int catalog_resume(struct catalog *cat, bool without_some) __attribute__((warn_u
 int catalog_settle_losses(struct catalog *cat) __attribute__((warn_unused_result));
 /* A disk that is out comes back: commits txn, which says so, on all disks but it, then a checkpoint on all. Waits. */
 int catalog_readmit(struct catalog *cat, struct disk *disk, struct cat_txn *txn) __attribute__((warn_unused_result));
+/* A disk that is no member any more: it gets no more writes. Waits. */
+void catalog_leave_out(struct catalog *cat, const struct disk *disk);
 /* Makes whatever catalog the disk's halves hold unreadable, and flushes. */
 int catalog_wipe_disk(struct disk *disk, const struct catalog_half half[2]);
 

@@ -138,8 +138,9 @@ static int check_present(struct membership *ms, struct pool_disk *pd, const stru
 		return err_set(ms->err, -EINVAL,
 			       "disk '%s' and the others were used without each other: leave it out, or leave them out",
 			       pd->disk->uri);
+	pd->stale = !out && cd->stale;
 	atomic_store(&pd->failed, out || cd->stale);
-	zones_set_in_use(&ms->pool->zones, pd->label.disk_id, !out && !cd->stale);
+	pool_set_use(ms->pool, pd->label.disk_id);
 	return 0;
 }
 
@@ -150,7 +151,8 @@ static int check_member(void *arg, const struct cat_obj *obj)
 	struct pool_disk *pd;
 	int ret = 0;
 
-	if (obj->id >= POOL_DISKS_MAX || obj->len_bytes != sizeof(*payload) || le32_get(payload->state) >= DISK_STATES)
+	if (obj->id >= POOL_DISKS_MAX || obj->len_bytes != sizeof(*payload) || le32_get(payload->state) >= DISK_STATES ||
+	    le32_get(payload->flags) & ~DISK_FLAGS || le32_get(payload->zero) || payload->domain[DISK_DOMAIN_BYTES - 1])
 		return err_set(ms->err, -EUCLEAN, "the catalog's entry of disk %" PRIu64 " makes no sense", obj->id);
 	ms->members++;
 	pd = ms->pool->disks[obj->id];
@@ -158,7 +160,7 @@ static int check_member(void *arg, const struct cat_obj *obj)
 		ret = note_missing(ms, (uint32_t)obj->id, payload);
 	if (ret)
 		return ret;
-	ms->pool->disks[obj->id]->state = le32_get(payload->state);
+	pool_note_disk_object(ms->pool, ms->pool->disks[obj->id], payload);
 	return pd ? check_present(ms, pd, payload) : 0;
 }
 
@@ -195,7 +197,7 @@ static const struct pool_disk *stale_disk(const struct pool *pool, uint32_t *cou
 	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
 		const struct pool_disk *pd = pool->disks[id];
 
-		if (!pd || !pd->disk || pd->state == DISK_FAILED || pd->state == DISK_OFFLINE || !atomic_load(&pd->failed))
+		if (!pd || !pd->stale)
 			continue;
 		first = first ? first : pd;
 		++*count;
@@ -255,7 +257,7 @@ static int take_back(struct pool *pool, struct err *err)
 		struct pool_disk *pd = pool->disks[id];
 
 		if (pd && pd->disk && pd->state == DISK_FAILED)
-			ret = pool_rejoin(pool, pd, true, err);
+			ret = pool_rejoin(pool, pd, atomic_load(&pd->flags), err);
 	}
 	return ret;
 }

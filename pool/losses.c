@@ -6,8 +6,10 @@
  * the failed disk may lack. The pool goes on as long as no more disks are out than losses_max, the greatest m in use: so
  * at least one disk has the newest catalog when as many are missing at an import.
  *
- * Coming back: in one transaction the disk is online, and all columns on it are lost until they are mended. Its catalog is
- * then written anew. */
+ * What a disk may lack is known before it comes back: while it is out, nobody writes to segments that have a column on it,
+ * and whoever had written to them and not flushed calls that column lost (volumes/mend.c). Only a disk that is stale at
+ * import, which lacks what it had acknowledged, may lack anything: all its columns are lost in the transaction that takes it
+ * out. Coming back is one transaction; then its catalog is written anew, and lost columns are mended. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -36,12 +38,15 @@ int pool_lost(void *arg, struct cat_txn *txn)
 
 		if (!pd || !atomic_load(&pd->failed))
 			continue;
-		zones_set_in_use(&pool->zones, id, false);
+		pool_set_use(pool, id);
 		if (pd->state == DISK_FAILED || pd->state == DISK_OFFLINE)
 			continue;
 		if (too_many)
 			return -EIO;
-		pool_put_disk_object(txn, &pd->label, pd->by_hand ? DISK_OFFLINE : DISK_FAILED, &pool->catalog->newest);
+		pool_put_disk_object(txn, pd, pd->by_hand ? DISK_OFFLINE : DISK_FAILED, atomic_load(&pd->flags),
+				     &pool->catalog->newest);
+		if (pd->stale)
+			segments_put_lost(pool, id, txn);
 	}
 	return 0;
 }
@@ -144,130 +149,20 @@ int pool_flush_disk(struct pool *pool, uint32_t disk_id)
 
 /* --- coming back -------------------------------------------------------------------------------------------------- */
 
-int pool_rejoin(struct pool *pool, struct pool_disk *pd, bool call_lost, struct err *err)
+int pool_rejoin(struct pool *pool, struct pool_disk *pd, uint32_t flags, struct err *err)
 {
 	struct cat_txn txn;
 	int ret;
 
 	disk_flush_anew(pd->disk);
 	cat_txn_init(&txn);
-	pool_put_disk_object(&txn, &pd->label, DISK_ONLINE, NULL);
-	if (call_lost)
-		segments_put_lost(pool, pd->label.disk_id, &txn);
+	pool_put_disk_object(&txn, pd, DISK_ONLINE, flags, NULL);
 	ret = catalog_readmit(pool->catalog, pd->disk, &txn);
 	cat_txn_release(&txn);
 	if (!ret)
-		pd->by_hand = false;
+		pd->by_hand = pd->stale = false;
 	if (ret)
 		return err_set(err, ret, "cannot take disk '%s' back: %s", pd->disk->uri, strerror(-ret));
-	zones_set_in_use(&pool->zones, pd->label.disk_id, !atomic_load(&pd->failed));
+	pool_set_use(pool, pd->label.disk_id);
 	return 0;
-}
-
-/* --- by hand ------------------------------------------------------------------------------------------------------- */
-
-static int find_disk(struct pool *pool, uint32_t disk_id, struct pool_disk **pd, struct err *err)
-{
-	*pd = disk_id < POOL_DISKS_MAX ? pool->disks[disk_id] : NULL;
-	return *pd ? 0 : err_set(err, -ENOENT, "pool '%s' has no disk %u", pool->name, disk_id);
-}
-
-static int offline_locked(struct pool *pool, uint32_t disk_id, struct err *err)
-{
-	struct pool_disk *pd;
-	uint64_t grant;
-	int ret = find_disk(pool, disk_id, &pd, err);
-
-	if (ret)
-		return ret;
-	if (atomic_load(&pd->failed))
-		return err_set(err, -EALREADY, "disk %u is out already", disk_id);
-	if (pool_losses(pool) >= pool->losses_max)
-		return err_set(err, -EBUSY, "pool '%s' cannot do without disk %u: %u of its disks may be out, %u are", pool->name,
-			       disk_id, pool->losses_max, pool_losses(pool));
-	if (!segments_whole_without(pool, disk_id, &grant))
-		return err_set(err, -EBUSY, "pool '%s' cannot do without disk %u: segment %llu has no other copy of it",
-			       pool->name, disk_id, (unsigned long long)grant);
-	pd->by_hand = true;
-	atomic_store(&pd->failed, true);
-	ret = catalog_settle_losses(pool->catalog);
-	return ret ? err_set(err, ret, "cannot write the catalog") : 0;
-}
-
-int pool_disk_offline(struct pool *pool, uint32_t disk_id, struct err *err)
-{
-	int ret;
-
-	fmutex_lock(&pool->admin_lock);
-	ret = offline_locked(pool, disk_id, err);
-	fmutex_unlock(&pool->admin_lock);
-	return ret;
-}
-
-int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err)
-{
-	struct pool_disk *pd;
-	int ret;
-
-	fmutex_lock(&pool->admin_lock);
-	ret = find_disk(pool, disk_id, &pd, err);
-	if (!ret && !atomic_load(&pd->failed))
-		ret = err_set(err, -EALREADY, "disk %u is online already", disk_id);
-	else if (!ret && !pd->disk)
-		ret = err_set(err, -ENODEV, "disk %u is missing: it comes back when the pool is imported with it", disk_id);
-	if (!ret) {
-		atomic_store(&pd->leaving, false);
-		ret = pool_rejoin(pool, pd, false, err);
-	}
-	fmutex_unlock(&pool->admin_lock);
-	return ret;
-}
-
-int pool_disk_leave(struct pool *pool, uint32_t disk_id, struct err *err)
-{
-	struct pool_disk *pd;
-	int ret = find_disk(pool, disk_id, &pd, err);
-
-	if (ret)
-		return ret;
-	if (!atomic_load(&pd->failed))
-		return err_set(err, -EBUSY, "disk %u is in use: take it offline first", disk_id);
-	atomic_store(&pd->leaving, true);
-	return 0;
-}
-
-static int remove_locked(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err)
-{
-	struct pool_disk *pd;
-	struct cat_txn txn;
-	int ret = find_disk(pool, disk_id, &pd, err);
-
-	if (ret)
-		return ret;
-	if (pool->removed_count == POOL_DISKS_MAX)
-		return err_set(err, -ENOSPC, "too many disks were removed: export and import the pool first");
-	*left = segments_on_disk(pool, disk_id);
-	if (*left || !atomic_load(&pd->failed))
-		return err_set(err, -EBUSY, "%llu segments have a column on disk %u", (unsigned long long)*left, disk_id);
-	cat_txn_init(&txn);
-	cat_del(&txn, CAT_DISK, disk_id);
-	ret = catalog_commit(pool->catalog, &txn);
-	cat_txn_release(&txn);
-	if (ret)
-		return err_set(err, ret, "cannot write the catalog");
-	zones_remove_disk(&pool->zones, disk_id);
-	pool->removed[pool->removed_count++] = pd;
-	pool->disks[disk_id] = NULL;
-	pool->disk_count--;
-	return 0;
-}
-
-int pool_disk_remove(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err)
-{
-	int ret;
-
-	fmutex_lock(&pool->admin_lock);
-	ret = remove_locked(pool, disk_id, left, err);
-	fmutex_unlock(&pool->admin_lock);
-	return ret;
 }

@@ -51,6 +51,8 @@ int pool_use_policy(struct pool *pool, struct policy policy)
 
 	if (!ret && policy.m > pool->losses_max)
 		pool->losses_max = policy.m;
+	if (!ret && (uint32_t)policy.k + policy.m > pool->cols_max)
+		pool->cols_max = policy.k + policy.m;
 	return ret;
 }
 

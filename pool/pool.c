@@ -34,6 +34,7 @@ int pool_new(const struct uuid *uuid, const char *name, uint32_t zone_bytes, str
 	pool->uuid = *uuid;
 	memcpy(pool->name, name, strlen(name) + 1);
 	pool->zone_bytes = zone_bytes;
+	pool->cols_max = 1;
 	zones_init(&pool->zones);
 	omap_init(&pool->owners, sizeof(void *));
 	list_init(&pool->watches);
@@ -57,6 +58,25 @@ void pool_free(struct pool *pool)
 	mem_free(pool);
 }
 
+void pool_set_use(struct pool *pool, uint32_t disk_id)
+{
+	const struct pool_disk *pd = pool->disks[disk_id];
+
+	zones_set_in_use(&pool->zones, disk_id,
+			 !atomic_load(&pd->failed) && !(atomic_load(&pd->flags) & (DISK_GOES | DISK_SPARE)));
+}
+
+/* The number of a domain is that of its first disk. */
+static void number_domains(struct pool *pool)
+{
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		for (uint32_t first = 0; first <= id && pool->disks[id]; first++)
+			if (pool->disks[first] && !strcmp(pool->disks[first]->domain, pool->disks[id]->domain)) {
+				zones_set_domain(&pool->zones, id, first);
+				break;
+			}
+}
+
 /* A disk's part of the pool, allocated but not yet visible. */
 struct joiner {
 	struct pool_disk *pd;
@@ -74,6 +94,8 @@ static int joiner_init(struct joiner *joiner, struct disk *disk, const struct la
 	}
 	joiner->pd->disk = disk;
 	joiner->pd->label = *label;
+	if (disk)
+		pool_default_domain(disk, joiner->pd->domain);
 	return 0;
 }
 
@@ -91,6 +113,8 @@ static void joiner_join(struct joiner *joiner, struct pool *pool)
 	pool->disks[label->disk_id] = joiner->pd;
 	pool->disk_count++;
 	zones_add_disk(&pool->zones, label->disk_id, label->zone_count, joiner->bitmap);
+	number_domains(pool);
+	pool_set_use(pool, label->disk_id);
 }
 
 int pool_attach(struct pool *pool, struct disk *disk, const struct label *label)
@@ -118,23 +142,51 @@ int pool_attach_missing(struct pool *pool, const struct label *label)
 		return ret;
 	atomic_store(&joiner.pd->failed, true);
 	joiner_join(&joiner, pool);
-	zones_set_in_use(&pool->zones, label->disk_id, false);
 	return 0;
 }
 
-void pool_put_disk_object(struct cat_txn *txn, const struct label *label, enum pool_disk_state state,
+void pool_put_disk_object(struct cat_txn *txn, const struct pool_disk *pd, enum pool_disk_state state, uint32_t flags,
 			  const struct cat_stamp *left)
 {
+	const struct label *label = &pd->label;
 	struct disk_payload payload = {
 		.disk_bytes = le64_of(label->disk_bytes),
 		.zone_count = le32_of(label->zone_count),
 		.state = le32_of(state),
 		.left_generation = le64_of(left ? left->generation : 0),
 		.left_stamp = le64_of(left ? left->stamp : 0),
+		.flags = le32_of(flags),
 	};
 
 	memcpy(payload.uuid, label->disk_uuid.b, sizeof(payload.uuid));
+	memcpy(payload.domain, pd->domain, sizeof(payload.domain));
 	cat_put(txn, CAT_DISK, label->disk_id, &payload, sizeof(payload));
+}
+
+void pool_note_disk_object(struct pool *pool, struct pool_disk *pd, const struct disk_payload *payload)
+{
+	pd->state = le32_get(payload->state);
+	atomic_store(&pd->flags, le32_get(payload->flags));
+	memcpy(pd->domain, payload->domain, sizeof(pd->domain));
+	number_domains(pool);
+	pool_set_use(pool, pd->label.disk_id);
+}
+
+void pool_default_domain(const struct disk *disk, char domain[DISK_DOMAIN_BYTES])
+{
+	const char *host = disk->uri ? strstr(disk->uri, "://") : NULL;
+	const char *user = host ? strchr(host, '@') : NULL;
+	size_t len;
+
+	host = user ? user + 1 : host ? host + 3 : "";
+	len = strcspn(host, "/:?");
+	if (host[0] == '[')
+		len = strcspn(host, "]");
+	memset(domain, 0, DISK_DOMAIN_BYTES);
+	if (len == 0)
+		memcpy(domain, "local", 5);
+	else
+		memcpy(domain, host, len < DISK_DOMAIN_BYTES ? len : DISK_DOMAIN_BYTES - 1);
 }
 
 void pool_close(struct pool *pool)
@@ -275,7 +327,7 @@ static int create_catalog(struct pool *pool, struct err *err)
 
 	cat_txn_init(&txn);
 	for (uint32_t id = 0; id < pool->disk_count; id++)
-		pool_put_disk_object(&txn, &pool->disks[id]->label, DISK_ONLINE, NULL);
+		pool_put_disk_object(&txn, pool->disks[id], DISK_ONLINE, 0, NULL);
 	if (!ret)
 		ret = catalog_commit(pool->catalog, &txn);
 	cat_txn_release(&txn);
@@ -375,14 +427,14 @@ static void refresh_disk_counts(struct pool *pool)
 	}
 }
 
-static int admit(struct pool *pool, struct joiner *joiner, struct err *err)
+static int admit(struct pool *pool, struct joiner *joiner, uint32_t flags, struct err *err)
 {
 	struct pool_disk *pd = joiner->pd;
 	struct cat_txn txn;
 	int ret;
 
 	cat_txn_init(&txn);
-	pool_put_disk_object(&txn, &pd->label, DISK_ONLINE, NULL);
+	pool_put_disk_object(&txn, pd, DISK_ONLINE, flags, NULL);
 	ret = catalog_admit(pool->catalog, pd->disk, pd->label.half, &pd->failed, &txn);
 	cat_txn_release(&txn);
 	if (ret == -ENOSPC)
@@ -403,11 +455,32 @@ static uint32_t free_disk_id(const struct pool *pool)
 	return id;
 }
 
-static int add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err)
+static bool domain_is_valid(const char *domain)
 {
+	size_t len = strlen(domain);
+
+	for (size_t i = 0; i < len; i++)
+		if (domain[i] <= ' ' || domain[i] > '~')
+			return false;
+	return len > 0 && len < DISK_DOMAIN_BYTES;
+}
+
+int pool_set_domain(struct pool_disk *pd, const char *domain, struct err *err)
+{
+	if (!domain_is_valid(domain))
+		return err_set(err, -EINVAL, "'%.80s' is no failure domain: use 1 to %d printable characters without spaces",
+			       domain, DISK_DOMAIN_BYTES - 1);
+	memset(pd->domain, 0, sizeof(pd->domain));
+	memcpy(pd->domain, domain, strlen(domain));
+	return 0;
+}
+
+static int add_disk(struct pool *pool, struct disk *disk, const struct pool_add_opts *opts, struct err *err)
+{
+	uint32_t flags = opts->spare ? DISK_SPARE : 0;
 	struct label label;
 	struct joiner joiner;
-	int ret = check_addable(pool, disk, force, err);
+	int ret = check_addable(pool, disk, opts->force, err);
 
 	if (ret)
 		return ret;
@@ -417,26 +490,30 @@ static int add_disk(struct pool *pool, struct disk *disk, bool force, struct err
 		return ret;
 	if (joiner_init(&joiner, disk, &label))
 		return err_set(err, -ENOMEM, "out of memory");
-	ret = wipe_disk(disk, &label, err);
+	if (opts->domain)
+		ret = pool_set_domain(joiner.pd, opts->domain, err);
+	if (!ret)
+		ret = wipe_disk(disk, &label, err);
 	if (!ret)
 		ret = label_write(disk, &label, err);
 	if (!ret)
-		ret = admit(pool, &joiner, err);
+		ret = admit(pool, &joiner, flags, err);
 	if (ret) {
 		joiner_release(&joiner);
 		return ret;
 	}
+	atomic_store(&joiner.pd->flags, flags);
 	joiner_join(&joiner, pool);
 	refresh_disk_counts(pool);
 	return 0;
 }
 
-int pool_add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err)
+int pool_add_disk(struct pool *pool, struct disk *disk, const struct pool_add_opts *opts, struct err *err)
 {
 	int ret;
 
 	fmutex_lock(&pool->admin_lock);
-	ret = add_disk(pool, disk, force, err);
+	ret = add_disk(pool, disk, opts, err);
 	fmutex_unlock(&pool->admin_lock);
 	if (!ret)
 		segments_tell_watches(pool);
@@ -465,6 +542,44 @@ struct catalog *pool_catalog(struct pool *pool)
 	return pool->catalog;
 }
 
+static uint32_t count_domains(const struct pool *pool)
+{
+	uint32_t count = 0;
+
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		count += pool->disks[id] && pool->zones.disks[id].domain == id;
+	return count;
+}
+
+static bool is_exposed(const struct pool *pool, const struct segment *segment)
+{
+	uint32_t n = segment->policy.k + segment->policy.m, have = 0;
+
+	for (uint32_t c = 0; c < n; c++)
+		have += rows_trusted_disk(pool, segment, c) != NULL;
+	for (uint32_t a = 0; a < n; a++) {
+		uint32_t together = 0;
+
+		for (uint32_t b = 0; b < n && rows_trusted_disk(pool, segment, a); b++)
+			together += rows_trusted_disk(pool, segment, b) &&
+				    pool->zones.disks[segment->cols[a].disk_id].domain ==
+					    pool->zones.disks[segment->cols[b].disk_id].domain;
+		if (have - together < segment->policy.k)
+			return true;
+	}
+	return false;
+}
+
+uint64_t pool_count_exposed(const struct pool *pool)
+{
+	struct segment segment;
+	uint64_t count = 0;
+
+	for (const struct cat_obj *obj = segments_next(pool, NULL, &segment); obj; obj = segments_next(pool, obj, &segment))
+		count += segment.policy.m > 0 && is_exposed(pool, &segment);
+	return count;
+}
+
 void pool_get_info(const struct pool *pool, struct pool_info *info)
 {
 	*info = (struct pool_info){
@@ -476,6 +591,7 @@ void pool_get_info(const struct pool *pool, struct pool_info *info)
 		.zones_reserved = pool->zones.reserve,
 		.segments = pool->segment_count,
 		.catalog_objects = pool->catalog->count,
+		.domains = count_domains(pool),
 	};
 }
 
@@ -491,11 +607,13 @@ static uint32_t nth_disk_id(const struct pool *pool, uint32_t i)
 
 static const char *disk_state_text(const struct pool_disk *pd)
 {
-	static const char *const texts[DISK_STATES] = { "online", "failed", "offline", "draining" };
+	uint32_t flags = atomic_load(&pd->flags);
 
 	if (!pd->disk)
 		return "missing";
-	return atomic_load(&pd->failed) && pd->state != DISK_OFFLINE ? "failed" : texts[pd->state];
+	if (atomic_load(&pd->failed))
+		return pd->state == DISK_OFFLINE ? "offline" : "failed";
+	return flags & DISK_SPARE ? "spare" : flags & DISK_GOES ? "draining" : "online";
 }
 
 void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_info *info)
@@ -510,6 +628,11 @@ void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_in
 		.uuid = pd->label.disk_uuid,
 		.state = away && strcmp(disk_state_text(pd), "online") == 0 ? "away" : disk_state_text(pd),
 		.why = away,
+		.domain = pd->domain,
+		.out = atomic_load(&pd->failed),
+		.failed = atomic_load(&pd->failed) && pd->state != DISK_OFFLINE,
+		.goes = atomic_load(&pd->flags) & DISK_GOES,
+		.columns = pool->zones.disks[id].count - pool->zones.disks[id].free,
 		.mended_blocks = atomic_load(&pd->mended_blocks),
 		.size_bytes = pd->label.disk_bytes,
 		.zones = pool->zones.disks[id].count,

@@ -23,6 +23,7 @@
 #define ZONE_BYTES_MIN (2u << 20)
 #define ZONE_BYTES_MAX (1u << 30)
 #define SEGMENT_COLS_MAX 24
+#define DISK_DOMAIN_BYTES 64
 
 struct pool;
 
@@ -51,7 +52,7 @@ struct pool_create_opts {
 int pool_create(const struct pool_create_opts *opts, struct disk **disks, uint32_t disk_count, struct pool **out,
 		struct err *err);
 /* Opens an existing pool from its disks, given in any order. Some may be missing or stale if every segment can do without
- * them; a disk that had failed and is there again comes back, its columns to be mended. Refuses, with nothing written:
+ * them; a disk that had failed and is there again comes back, what it missed to be mended. Refuses, with nothing written:
  * foreign disks, too few disks (named), disks that were used without each other, unknown feature bits, a pool that another
  * process has open. Ownership as in pool_create. */
 int pool_import(struct disk **disks, uint32_t disk_count, struct pool **out, struct err *err);
@@ -59,18 +60,39 @@ int pool_import(struct disk **disks, uint32_t disk_count, struct pool **out, str
 void pool_close(struct pool *pool);
 /* Wipes the labels, then closes. On failure the pool stays open. */
 int pool_destroy(struct pool *pool, struct err *err);
-int pool_add_disk(struct pool *pool, struct disk *disk, bool force, struct err *err);
+struct pool_add_opts {
+	bool force;                      /* take a disk that holds a file system or belongs to another pool */
+	bool spare;                      /* it waits for another one to fail */
+	const char *domain;              /* failure domain; NULL: the host of a network disk, or "local" */
+};
+int pool_add_disk(struct pool *pool, struct disk *disk, const struct pool_add_opts *opts, struct err *err);
 
 /* Disk life, by hand. Offline: the pool goes on without the disk, as if it had failed, until it is taken online, over imports
  * too; -EBUSY: it cannot do without. */
 int pool_disk_offline(struct pool *pool, uint32_t disk_id, struct err *err);
-/* A disk that failed or was taken offline comes back, its columns lost until they are mended; whoever has copies of segments
- * has called them lost there (volumes_disk_online). */
+/* A disk that failed or was taken offline comes back; whoever has written to it and not flushed has called that lost
+ * (volumes_disk_online). */
 int pool_disk_online(struct pool *pool, uint32_t disk_id, struct err *err);
-/* A disk that is out is to be removed: its columns are wanted elsewhere (segment_wants_columns). */
-int pool_disk_leave(struct pool *pool, uint32_t disk_id, struct err *err);
-/* Removes it. -EBUSY: *left segments still have a column there. Its handle is closed with the pool. */
+/* The columns of a disk, in use or out, are wanted elsewhere (segment_movable_cols), until it is taken online; with `drop` it
+ * leaves the pool after the last one (pool_disk_remove). -EBUSY, -ENOSPC: the other disks are too few, or have no room. */
+int pool_disk_drain(struct pool *pool, uint32_t disk_id, bool drop, struct err *err);
+/* -ENOENT: there is no such disk. */
+int pool_check_disk(struct pool *pool, uint32_t disk_id, struct err *err);
+/* It has failed, is missing or was taken offline. */
+bool pool_disk_is_out(const struct pool *pool, uint32_t disk_id);
+/* Removes a disk that is out or drained. -EBUSY: *left segments still have a column there, or it is in use. Its handle is
+ * closed with the pool. */
 int pool_disk_remove(struct pool *pool, uint32_t disk_id, uint64_t *left, struct err *err);
+/* A disk that has been drained and is to be dropped; false: there is none. */
+bool pool_disk_to_drop(const struct pool *pool, uint32_t *disk_id);
+/* The columns of a disk that has failed are wanted elsewhere, and a spare is none any more. -ENODEV: there is no spare that
+ * works. */
+int pool_take_spare(struct pool *pool, uint32_t failed_id, struct err *err);
+int pool_disk_set_domain(struct pool *pool, uint32_t disk_id, const char *domain, struct err *err);
+/* Notes which disks are crowded: others have much more room. Is any? */
+bool pool_note_fill(struct pool *pool);
+/* Columns to be mended or moved, and those done since the import. */
+void pool_get_rebuild(struct pool *pool, uint64_t *left, uint64_t *done);
 
 const char *pool_name(const struct pool *pool);
 const struct uuid *pool_uuid(const struct pool *pool);
@@ -91,9 +113,13 @@ struct pool_disk_info {
 	const char *uri;                 /* "" if it is missing */
 	uint32_t id;
 	struct uuid uuid;
-	/* "online", "away" (it cannot be reached; I/O waits), "draining", "failed", "offline", "missing" */
+	/* "online", "away" (it cannot be reached; I/O waits), "spare", "draining", "failed", "offline", "missing" */
 	const char *state;
 	const char *why;                 /* it is away, or NULL; valid until the caller gives way */
+	const char *domain;
+	bool out, failed;                /* failed: not by hand */
+	bool goes;                       /* its columns move to other disks */
+	uint64_t columns;                /* of segments, on it */
 	uint64_t mended_blocks;          /* put right on it since the import */
 	uint64_t size_bytes, zones, zones_free;
 	struct disk_counters counters;
@@ -103,8 +129,11 @@ struct pool_info {
 	uint32_t zone_bytes;
 	uint64_t zones, zones_free, zones_reserved;
 	uint64_t segments, catalog_objects;
+	uint32_t domains;                /* failure domains that the disks are in */
 };
 void pool_get_info(const struct pool *pool, struct pool_info *info);
+/* How many segments would not be whole if the disks of one failure domain were out at once. */
+uint64_t pool_count_exposed(const struct pool *pool);
 /* i < disk_count */
 void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_info *info);
 
@@ -152,6 +181,7 @@ struct segment {
 	uint32_t segno;                  /* owner's number for it, unique within the owner while the segment lives */
 	uint32_t sealed_blocks;          /* log ends here (recovery's seal); SEGMENT_UNSEALED otherwise */
 	uint32_t lost;                   /* bit c: column c may lack what the others hold, until it is mended */
+	uint32_t moving;                 /* bit c: column c is being copied elsewhere, and not put right; not in the catalog */
 	uint8_t stream;                  /* enum segment_stream */
 	struct policy policy;
 	struct zone_addr cols[SEGMENT_COLS_MAX];     /* k data columns, then m parity columns */
@@ -231,11 +261,15 @@ typedef bool block_check_fn(void *arg, const void *block);
  * what has passed is ever written. Waits; fibers of any loop. 0; -EBADMSG: none passed; other: none could be read. */
 int segment_read_checked(struct pool *pool, const struct segment *segment, uint32_t index, block_check_fn *check, void *arg,
 			 void *buf) __attribute__((warn_unused_result));
-/* Makes all columns of a run of whole rows hold what buf, which is known to be right, says: reads them, and writes those
+/* Makes these columns of a run of whole rows hold what buf, which is known to be right, says: reads them, and writes those
  * that differ or cannot be read. Columns without a zone or on a failed disk are left out. Waits; fibers of any loop. The
  * number of columns written, or the first -errno. */
-int segment_mend(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, const void *buf)
-    __attribute__((warn_unused_result));
+#define ALL_COLUMNS UINT32_MAX
+int segment_mend(struct pool *pool, const struct segment *segment, uint32_t cols, uint32_t index, uint32_t count,
+		 const void *buf) __attribute__((warn_unused_result));
+/* The same for columns of which nothing is known: writes them without a look. */
+int segment_fill(struct pool *pool, const struct segment *segment, uint32_t cols, uint32_t index, uint32_t count,
+		 const void *buf) __attribute__((warn_unused_result));
 /* Bit c: column c has a zone that can be written. */
 uint32_t segment_writable_cols(const struct pool *pool, const struct segment *segment);
 
@@ -251,12 +285,26 @@ void pool_flush_disks(struct pool *pool, uint64_t disks[DISK_SET_WORDS]);
  * is trusted, written or granted any more. -EIO: the pool cannot do without it; if it has not failed before, nothing has
  * changed. Waits; fibers of any loop. */
 int pool_lose_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
-/* Does the segment have columns without a zone, or on disks that are out and to be removed, and is there a disk with room for
- * them? Any loop. */
-bool segment_wants_columns(const struct pool *pool, const struct segment *segment);
-/* Gives such columns a zone on other disks, where there are any, and calls them lost, durably. The segment is not being
- * written. Any loop. 0, or -errno: *segment is as before. */
-int segment_move_columns(struct pool *pool, struct segment *segment) __attribute__((warn_unused_result));
+/* Moving columns to other disks: those without a zone, those on disks that go, and those on disks that are crowded.
+ *
+ *     segment_move_begin  takes zones for them; from here on the columns of *segment are not put right
+ *     segment_copy_cells, segment_fill: what is in them
+ *     segment_move_end    once that is flushed, names the new zones in the catalog
+ *
+ * Until then only memory knows of the move, so a crash, or an error, leaves the segment as it was. Any loop. */
+/* Which columns should move, and may find a place. urgent: not those that are only on crowded disks. */
+uint32_t segment_movable_cols(const struct pool *pool, const struct segment *segment, bool urgent);
+/* *to is the segment as it will be, its columns *cols with new zones; 0 if no disk has room. The segment is not being
+ * written, and nobody begins to before the end. */
+int segment_move_begin(struct pool *pool, struct segment *segment, struct segment *to, uint32_t *cols)
+    __attribute__((warn_unused_result));
+/* With commit, 0: the columns are those of `to`, and good; -errno: as before, as always without. */
+int segment_move_end(struct pool *pool, struct segment *segment, const struct segment *to, uint32_t cols, bool commit)
+    __attribute__((warn_unused_result));
+/* Makes columns `cols` of `to` hold in these rows what those of `from` hold, as far as it can be had: as it is on the disk, or
+ * made from other columns, unverified. -errno: it could not be written. */
+int segment_copy_cells(struct pool *pool, const struct segment *from, const struct segment *to, uint32_t cols, uint32_t row,
+		       uint32_t rows) __attribute__((warn_unused_result));
 /* Can the segment's blocks be had from columns that are trusted? Any loop. */
 bool segment_is_whole(const struct pool *pool, const struct segment *segment);
 

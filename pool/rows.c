@@ -53,8 +53,11 @@ uint8_t *rows_encoder(const struct pool *pool, struct policy policy)
 	return tables;
 }
 
+static void buffers_release(struct pool *pool);
+
 void rows_release(struct pool *pool)
 {
+	buffers_release(pool);
 	for (int k = 0; k < SEGMENT_COLS_MAX; k++)
 		for (int m = 0; m < SEGMENT_COLS_MAX; m++)
 			mem_free(pool->encode_tables[k][m]);
@@ -94,9 +97,14 @@ struct disk *rows_writable_disk(const struct pool *pool, const struct segment *s
 	return disk && !atomic_load(&pool->disks[segment->cols[c].disk_id]->failed) ? disk : NULL;
 }
 
+struct disk *rows_trusted_disk(const struct pool *pool, const struct segment *segment, uint32_t c)
+{
+	return segment->lost >> c & 1 ? NULL : rows_writable_disk(pool, segment, c);
+}
+
 static bool col_trusted(const struct pool *pool, const struct segment *segment, uint32_t c)
 {
-	return !(segment->lost >> c & 1) && rows_writable_disk(pool, segment, c);
+	return rows_trusted_disk(pool, segment, c) != NULL;
 }
 
 uint32_t segment_writable_cols(const struct pool *pool, const struct segment *segment)
@@ -137,6 +145,52 @@ static struct iovec cursor_take(struct iov_cursor *cur, size_t max)
 	return piece;
 }
 
+/* --- buffers --------------------------------------------------------------------------------------------------------- */
+
+/* Buffers are kept, a list per size and loop: a large one fresh from the system would cost a page fault for every page. */
+#define BUFFER_BYTES_MIN (64u << 10)
+
+/* ROW_BUFFER_SIZES: too large to be kept. */
+static uint32_t buffer_class(size_t bytes)
+{
+	uint32_t class = 0;
+
+	while (class < ROW_BUFFER_SIZES && ((size_t)BUFFER_BYTES_MIN << 2 * class) < bytes)
+		class++;
+	return class;
+}
+
+static void *buffer_take(struct pool *pool, size_t bytes)
+{
+	struct row_buffers *kept = &pool->row_buffers[loop_self()->index];
+	uint32_t class = buffer_class(bytes);
+
+	if (class == ROW_BUFFER_SIZES)
+		return mem_alloc_aligned(BLOCK_BYTES, bytes);
+	if (kept->count[class] == 0)
+		return mem_alloc_aligned(BLOCK_BYTES, (size_t)BUFFER_BYTES_MIN << 2 * class);
+	return kept->buf[class][--kept->count[class]];
+}
+
+static void buffer_give(struct pool *pool, void *buf, size_t bytes)
+{
+	struct row_buffers *kept = &pool->row_buffers[loop_self()->index];
+	uint32_t class = buf ? buffer_class(bytes) : ROW_BUFFER_SIZES;
+
+	if (class == ROW_BUFFER_SIZES || kept->count[class] == ROW_BUFFERS_KEPT)
+		mem_free(buf);
+	else
+		kept->buf[class][kept->count[class]++] = buf;
+}
+
+static void buffers_release(struct pool *pool)
+{
+	for (uint32_t loop = 0; loop < DISK_LOOPS_MAX; loop++)
+		for (uint32_t class = 0; class < ROW_BUFFER_SIZES; class++)
+			for (uint32_t i = 0; i < pool->row_buffers[loop].count[class]; i++)
+				mem_free(pool->row_buffers[loop].buf[class][i]);
+}
+
 /* --- the general I/O ---------------------------------------------------------------------------------------------- */
 
 /* One disk I/O of a column. A column has several if its iovecs are too many for one. */
@@ -148,6 +202,7 @@ struct col_io {
 
 struct rows_io {
 	struct seg_io *io;
+	size_t buf_bytes;
 	uint32_t iov_cap, iov_used;
 	uint32_t col_io_cap, col_io_used;
 	struct iovec *iov;
@@ -158,7 +213,7 @@ struct rows_io {
 
 static void rows_io_free(struct rows_io *rows)
 {
-	mem_free(rows->buf);
+	buffer_give(rows->io->pool, rows->buf, rows->buf_bytes);
 	mem_free(rows->iov);
 	mem_free(rows->decoding);
 	mem_free(rows);
@@ -372,10 +427,10 @@ static struct rows_io *rows_io_new(struct seg_io *io, uint32_t iov_cap, uint32_t
 
 	if (!rows)
 		return NULL;
-	*rows = (struct rows_io){ .io = io, .iov_cap = iov_cap, .col_io_cap = col_io_cap };
+	*rows = (struct rows_io){ .io = io, .buf_bytes = buf_bytes, .iov_cap = iov_cap, .col_io_cap = col_io_cap };
 	rows->iov = mem_alloc(iov_cap * sizeof(struct iovec));
 	if (rows->iov && buf_bytes)
-		rows->buf = mem_alloc_aligned(BLOCK_BYTES, buf_bytes);
+		rows->buf = buffer_take(io->pool, buf_bytes);
 	if (rows->iov && (rows->buf || !buf_bytes))
 		return rows;
 	rows_io_free(rows);
@@ -434,12 +489,13 @@ static uint32_t unwritable_disk(const struct seg_io *io)
 
 /* --- submit: decoding reads -------------------------------------------------------------------------------------------- */
 
-/* Whole rows are read from k columns to buf, column after column; behind them stand the wanted columns that are not among
- * them, once decoded. */
+/* Whole rows are read from k columns, and the lost columns made from them. A cell that was asked for is read, or made, where it
+ * is wanted, if all of the caller's blocks are in one piece each; others, and else all, in buf: one column after the other. */
 struct decoding {
 	uint32_t row, rows;
 	uint32_t from[SEGMENT_COLS_MAX], want[SEGMENT_COLS_MAX], want_count;
-	uint8_t *place[SEGMENT_COLS_MAX]; /* [data column]: in buf */
+	uint8_t *place[SEGMENT_COLS_MAX]; /* of each column that is used, in buf */
+	uint8_t **blocks;                 /* [io->count] in the caller's memory; NULL: not in one piece each */
 	uint8_t tables[32 * SEGMENT_COLS_MAX * SEGMENT_COLS_MAX];
 };
 
@@ -457,45 +513,47 @@ static bool choose_sources(const struct seg_io *io, uint32_t *from)
 	return n == policy.k;
 }
 
+static uint8_t *cell_of(const struct rows_io *rows, uint32_t c, uint32_t r)
+{
+	const struct decoding *d = rows->decoding;
+	const struct seg_io *io = rows->io;
+	uint32_t k = io->segment->policy.k, i = (d->row + r) * k + c;
+
+	if (d->blocks && c < k && i >= io->index && i < io->index + io->count)
+		return d->blocks[i - io->index];
+	return d->place[c] + (size_t)r * BLOCK_BYTES;
+}
+
 static void decode_plan(struct rows_io *rows)
 {
 	struct decoding *d = rows->decoding;
-	uint32_t k = rows->io->segment->policy.k;
+	uint32_t k = rows->io->segment->policy.k, places = 0;
 	size_t column_bytes = (size_t)d->rows * BLOCK_BYTES;
-	uint8_t *behind = rows->buf + k * column_bytes;
 
-	for (uint32_t i = 0; i < k; i++) {
-		uint8_t *at = rows->buf + i * column_bytes;
-
-		if (d->from[i] < k)
-			d->place[d->from[i]] = at;
-		col_add(rows, col_begin(rows, d->from[i], d->row), (struct iovec){ at, column_bytes });
-	}
+	for (uint32_t i = 0; i < k; i++)
+		d->place[d->from[i]] = rows->buf + places++ * column_bytes;
 	for (uint32_t c = 0; c < k; c++) {
 		if (d->place[c])
 			continue;
-		d->place[c] = behind;
+		d->place[c] = rows->buf + places++ * column_bytes;
 		d->want[d->want_count++] = c;
-		behind += column_bytes;
+	}
+	for (uint32_t i = 0; i < k; i++) {
+		struct col_io *col = col_begin(rows, d->from[i], d->row);
+
+		for (uint32_t r = 0; r < d->rows; r++)
+			col_add(rows, col, (struct iovec){ cell_of(rows, d->from[i], r), BLOCK_BYTES });
 	}
 }
 
-static void decode_finish(struct rows_io *rows)
+static void copy_out(const struct rows_io *rows)
 {
-	struct decoding *d = rows->decoding;
 	const struct seg_io *io = rows->io;
-	struct policy policy = io->segment->policy;
 	struct iov_cursor cur = { io->iov, io->iov + io->iov_count, 0 };
-	uint8_t *from[SEGMENT_COLS_MAX], *to[SEGMENT_COLS_MAX];
+	uint32_t k = io->segment->policy.k;
 
-	for (uint32_t i = 0; i < policy.k; i++)
-		from[i] = rows->buf + (size_t)i * d->rows * BLOCK_BYTES;
-	for (uint32_t i = 0; i < d->want_count; i++)
-		to[i] = d->place[d->want[i]];
-	if (d->want_count && rows_decoder(policy, d->from, d->want, d->want_count, d->tables))
-		ec_encode_data((int)(d->rows * BLOCK_BYTES), policy.k, (int)d->want_count, d->tables, from, to);
 	for (uint32_t i = io->index; i < io->index + io->count; i++) {
-		const uint8_t *cell = d->place[i % policy.k] + (size_t)(i / policy.k - d->row) * BLOCK_BYTES;
+		const uint8_t *cell = cell_of(rows, i % k, i / k - rows->decoding->row);
 
 		for (size_t left = BLOCK_BYTES; left;) {
 			struct iovec piece = cursor_take(&cur, left);
@@ -506,22 +564,73 @@ static void decode_finish(struct rows_io *rows)
 	}
 }
 
+static void decode_finish(struct rows_io *rows)
+{
+	struct decoding *d = rows->decoding;
+	struct policy policy = rows->io->segment->policy;
+	bool decodes = d->want_count && rows_decoder(policy, d->from, d->want, d->want_count, d->tables);
+	uint8_t *from[SEGMENT_COLS_MAX], *to[SEGMENT_COLS_MAX];
+
+	for (uint32_t r = 0; r < d->rows && decodes; r++) {
+		for (uint32_t i = 0; i < policy.k; i++)
+			from[i] = cell_of(rows, d->from[i], r);
+		for (uint32_t i = 0; i < d->want_count; i++)
+			to[i] = cell_of(rows, d->want[i], r);
+		ec_encode_data(BLOCK_BYTES, policy.k, (int)d->want_count, d->tables, from, to);
+	}
+	if (!d->blocks)
+		copy_out(rows);
+}
+
+/* Where the caller's blocks are, if each is in one piece. */
+static bool find_blocks(const struct seg_io *io, uint8_t **blocks)
+{
+	struct iov_cursor cur = { io->iov, io->iov + io->iov_count, 0 };
+
+	for (uint32_t i = 0; i < io->count; i++) {
+		struct iovec piece = cursor_take(&cur, BLOCK_BYTES);
+
+		if (piece.iov_len < BLOCK_BYTES)
+			return false;
+		blocks[i] = piece.iov_base;
+	}
+	return true;
+}
+
+static struct decoding *decoding_new(const struct seg_io *io, const uint32_t *from, uint32_t row, uint32_t rows)
+{
+	struct decoding *d = mem_alloc(sizeof(*d) + io->count * sizeof(*d->blocks));
+
+	if (!d)
+		return NULL;
+	d->row = row;
+	d->rows = rows;
+	d->want_count = 0;
+	memset(d->place, 0, sizeof(d->place));
+	memcpy(d->from, from, io->segment->policy.k * sizeof(*from));
+	d->blocks = (uint8_t **)(d + 1);
+	if (rows > DISK_IOV_MAX || !find_blocks(io, d->blocks))
+		d->blocks = NULL;
+	return d;
+}
+
 static void submit_decoding(struct seg_io *io, const uint32_t *from)
 {
 	uint32_t k = io->segment->policy.k, row = io->index / k, count = (io->index + io->count - 1) / k - row + 1;
-	struct rows_io *rows = rows_io_new(io, k, k, (size_t)2 * k * count * BLOCK_BYTES);
+	uint32_t places = k;
+	struct rows_io *rows;
 
+	for (uint32_t i = 0; i < k; i++)
+		places += from[i] >= k; /* and so many are lost */
+	rows = rows_io_new(io, k * count, k, (size_t)places * count * BLOCK_BYTES);
 	if (rows)
-		rows->decoding = mem_zalloc(sizeof(*rows->decoding));
+		rows->decoding = decoding_new(io, from, row, count);
 	if (!rows || !rows->decoding) {
 		if (rows)
 			rows_io_free(rows);
 		fail_later(io, -ENOMEM);
 		return;
 	}
-	rows->decoding->row = row;
-	rows->decoding->rows = count;
-	memcpy(rows->decoding->from, from, k * sizeof(*from));
 	decode_plan(rows);
 	submit_all(rows);
 }

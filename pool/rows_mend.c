@@ -9,8 +9,8 @@
  * copy that differs), after a second look at it: a read may have gone astray. Other cells of the row are left to whoever
  * knows their content.
  *
- * segment_mend is told the content of whole rows and compares all columns with it. It never writes what is right already:
- * a crash while writing may tear, and the other columns may be all there is. */
+ * segment_mend is told the content of whole rows and compares columns with it. It never writes what is right already:
+ * a crash while writing may tear, and the other columns may be all there is. segment_fill is for zones that nobody reads yet. */
 #include <errno.h>
 #include <isa-l.h>
 #include <stdatomic.h>
@@ -145,18 +145,20 @@ static int put_right(struct pool *pool, const struct segment *segment, uint32_t 
 	struct disk *disk = rows_writable_disk(pool, segment, c);
 	struct pool_disk *pd;
 	uint64_t off;
+	bool same;
 	int ret;
 
-	if (!disk)
+	if (!disk || segment->moving >> c & 1)
 		return 0;
 	pd = pool->disks[segment->cols[c].disk_id];
 	off = rows_cell_off(pool, segment->cols[c], row);
-	if (!disk_read(disk, off, seen, len) && !memcmp(seen, right, len))
-		return 0;
-	ret = disk_write(disk, off, right, len);
-	if (!ret)
+	atomic_fetch_add(&pd->writers, 1);
+	same = !disk_read(disk, off, seen, len) && !memcmp(seen, right, len);
+	ret = same ? 0 : disk_write(disk, off, right, len);
+	atomic_fetch_sub(&pd->writers, 1);
+	if (!ret && !same)
 		atomic_fetch_add(&pd->mended_blocks, len / BLOCK_BYTES);
-	return ret ? ret : 1;
+	return ret ? ret : !same;
 }
 
 static void heal(const struct search *s, const uint8_t *found)
@@ -228,25 +230,101 @@ static void fill_columns(const struct pool *pool, struct policy policy, const ui
 	ec_encode_data((int)column_bytes, policy.k, policy.m, rows_encoder(pool, policy), data, parity);
 }
 
-int segment_mend(struct pool *pool, const struct segment *segment, uint32_t index, uint32_t count, const void *buf)
+/* Calls fn for each of the columns with what it should hold. *sum: of what fn returned, or the first -errno. */
+struct columns {
+	struct pool *pool;
+	const struct segment *segment;
+	uint32_t row;
+	size_t len; /* of a column */
+	uint8_t *scratch;
+};
+typedef int column_fn(const struct columns *cols, uint32_t c, const uint8_t *content);
+
+static int for_columns(struct pool *pool, const struct segment *segment, uint32_t which, uint32_t index, uint32_t count,
+		       const void *buf, column_fn *fn)
 {
 	struct policy policy = segment->policy;
 	uint32_t rows = count / policy.k, n = policy.k + policy.m;
-	size_t column_bytes = (size_t)rows * BLOCK_BYTES;
-	uint8_t *cols;
-	int written = 0;
+	struct columns cols = { pool, segment, index / policy.k, (size_t)rows * BLOCK_BYTES, NULL };
+	uint8_t *content;
+	int sum = 0;
 
 	assert(index % policy.k == 0 && count % policy.k == 0 && count > 0);
-	cols = mem_alloc_aligned(BLOCK_BYTES, (n + 1) * column_bytes);
-	if (!cols)
+	content = mem_alloc_aligned(BLOCK_BYTES, (n + 1) * cols.len);
+	if (!content)
 		return -ENOMEM;
-	fill_columns(pool, policy, buf, rows, cols);
-	for (uint32_t c = 0; c < n && written >= 0; c++) {
-		int ret = put_right(pool, segment, c, index / policy.k, cols + c * column_bytes, cols + n * column_bytes,
-				    column_bytes);
+	fill_columns(pool, policy, buf, rows, content);
+	cols.scratch = content + n * cols.len;
+	for (uint32_t c = 0; c < n && sum >= 0; c++) {
+		int ret = which >> c & 1 ? fn(&cols, c, content + c * cols.len) : 0;
 
-		written = ret < 0 ? ret : written + ret;
+		sum = ret < 0 ? ret : sum + ret;
 	}
-	mem_free(cols);
-	return written;
+	mem_free(content);
+	return sum;
+}
+
+static int mend_column(const struct columns *cols, uint32_t c, const uint8_t *content)
+{
+	return put_right(cols->pool, cols->segment, c, cols->row, content, cols->scratch, cols->len);
+}
+
+int segment_mend(struct pool *pool, const struct segment *segment, uint32_t cols, uint32_t index, uint32_t count,
+		 const void *buf)
+{
+	return for_columns(pool, segment, cols, index, count, buf, mend_column);
+}
+
+static int write_cells(struct pool *pool, const struct segment *segment, uint32_t c, uint32_t row, const void *cells,
+		       size_t len)
+{
+	struct disk *disk = rows_writable_disk(pool, segment, c);
+
+	return disk ? disk_write(disk, rows_cell_off(pool, segment->cols[c], row), cells, len) : -EIO;
+}
+
+static int fill_column(const struct columns *cols, uint32_t c, const uint8_t *content)
+{
+	return write_cells(cols->pool, cols->segment, c, cols->row, content, cols->len);
+}
+
+int segment_fill(struct pool *pool, const struct segment *segment, uint32_t cols, uint32_t index, uint32_t count,
+		 const void *buf)
+{
+	return for_columns(pool, segment, cols, index, count, buf, fill_column);
+}
+
+/* --- as it is ----------------------------------------------------------------------------------------------------- */
+
+/* Positive: it cannot be had. */
+static int copy_column(struct pool *pool, const struct segment *from, const struct segment *to, uint32_t c, uint32_t row,
+		       uint32_t rows, uint8_t *buf)
+{
+	struct disk *disk = rows_trusted_disk(pool, from, c);
+	size_t len = (size_t)rows * BLOCK_BYTES;
+	uint32_t k = from->policy.k;
+
+	if (disk && disk_read(disk, rows_cell_off(pool, from->cols[c], row), buf, len) == 0)
+		return write_cells(pool, to, c, row, buf, len);
+	if (from->policy.m == 0 || segment_read(pool, from, row * k, rows * k, buf) < 0)
+		return 1;
+	return segment_fill(pool, to, 1u << c, row * k, rows * k, buf);
+}
+
+int segment_copy_cells(struct pool *pool, const struct segment *from, const struct segment *to, uint32_t cols, uint32_t row,
+		       uint32_t rows)
+{
+	uint8_t *buf = mem_alloc_aligned(BLOCK_BYTES, (size_t)rows * from->policy.k * BLOCK_BYTES);
+	int ret = buf ? 0 : -ENOMEM;
+
+	for (uint32_t c = 0; c < SEGMENT_COLS_MAX && ret >= 0; c++) {
+		if (!(cols >> c & 1))
+			continue;
+		ret = copy_column(pool, from, to, c, row, rows, buf);
+		for (uint32_t r = 0; r < rows && ret > 0 && rows > 1; r++)
+			if (copy_column(pool, from, to, c, row + r, 1, buf) < 0)
+				ret = -EIO;
+	}
+	mem_free(buf);
+	return ret < 0 ? ret : 0;
 }

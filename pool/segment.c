@@ -270,7 +270,7 @@ bool segment_is_whole(const struct pool *pool, const struct segment *segment)
 	return whole_without(pool, segment, DISK_NONE);
 }
 
-static const struct cat_obj *next_segment(const struct pool *pool, const struct cat_obj *obj, struct segment *segment)
+const struct cat_obj *segments_next(const struct pool *pool, const struct cat_obj *obj, struct segment *segment)
 {
 	obj = catalog_next(pool->catalog, CAT_SEGMENT, obj ? obj->id + 1 : 0);
 	if (obj && !segment_from_obj(obj, segment))
@@ -283,7 +283,7 @@ bool segments_whole_without(const struct pool *pool, uint32_t disk_id, uint64_t 
 	const struct cat_obj *obj = NULL;
 	struct segment segment;
 
-	while ((obj = next_segment(pool, obj, &segment))) {
+	while ((obj = segments_next(pool, obj, &segment))) {
 		if (whole_without(pool, &segment, disk_id))
 			continue;
 		*without = segment.grant;
@@ -298,7 +298,7 @@ uint64_t segments_on_disk(const struct pool *pool, uint32_t disk_id)
 	struct segment segment;
 	uint64_t count = 0;
 
-	while ((obj = next_segment(pool, obj, &segment)))
+	while ((obj = segments_next(pool, obj, &segment)))
 		for (uint32_t c = 0; c < (uint32_t)segment.policy.k + segment.policy.m; c++)
 			count += segment.cols[c].disk_id == disk_id;
 	return count;
@@ -309,7 +309,7 @@ void segments_put_lost(struct pool *pool, uint32_t disk_id, struct cat_txn *txn)
 	const struct cat_obj *obj = NULL;
 	struct segment segment;
 
-	while ((obj = next_segment(pool, obj, &segment))) {
+	while ((obj = segments_next(pool, obj, &segment))) {
 		uint32_t lost = segment.lost;
 
 		for (uint32_t c = 0; c < (uint32_t)segment.policy.k + segment.policy.m && segment.policy.m; c++)
@@ -328,13 +328,15 @@ static void assert_same_place(const struct segment *a, const struct segment *b)
 	       a->policy.m == b->policy.m);
 }
 
-/* Zones that a segment has moved out of are free. */
+/* Zones that a segment has moved out of are free. Counts columns that have been made anew. */
 static void give_back_left(struct pool *pool, const struct segment *was, const struct segment *is)
 {
 	for (uint32_t c = 0; c < (uint32_t)is->policy.k + is->policy.m; c++) {
 		struct zone_addr a = was->cols[c], b = is->cols[c];
+		bool moved = a.disk_id != b.disk_id || a.zone != b.zone;
 
-		if (a.disk_id == b.disk_id && a.zone == b.zone)
+		pool->columns_made += moved || (was->lost & ~is->lost) >> c & 1;
+		if (!moved)
 			continue;
 		assert(b.disk_id == DISK_NONE || zones_is_taken(&pool->zones, b));
 		zones_give_back(&pool->zones, &a, 1);
@@ -348,7 +350,7 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 	struct segment was, is;
 
 	if (new && new->kind == CAT_DISK && pool->disks[new->id])
-		pool->disks[new->id]->state = le32_get(((const struct disk_payload *)new->data)->state);
+		pool_note_disk_object(pool, pool->disks[new->id], new->data);
 	if ((old ? old->kind : new ? new->kind : CAT_POOL) != CAT_SEGMENT)
 		return;
 	if (old && !segment_from_obj(old, &was))
@@ -517,63 +519,6 @@ int segment_grant(struct pool *pool, uint64_t owner, uint32_t segno, enum segmen
 	ret = fiber_call_on(pool->loop, grant_home, &call);
 	if (!ret)
 		*out = segment;
-	return ret;
-}
-
-/* --- columns anew --------------------------------------------------------------------------------------------------- */
-
-static bool col_wanted(const struct pool *pool, struct zone_addr at)
-{
-	const struct pool_disk *pd = at.disk_id == DISK_NONE ? NULL : pool->disks[at.disk_id];
-
-	return !pd || (atomic_load(&pd->leaving) && atomic_load(&pd->failed));
-}
-
-bool segment_wants_columns(const struct pool *pool, const struct segment *segment)
-{
-	uint32_t cols = segment->policy.k + segment->policy.m;
-
-	for (uint32_t c = 0; c < cols && segment->policy.m > 0; c++)
-		if (col_wanted(pool, segment->cols[c]))
-			return zones_have_another(&pool->zones, segment->cols, cols);
-	return false;
-}
-
-struct move_call {
-	struct pool *pool;
-	struct segment *segment;
-};
-
-static int move_home(void *arg)
-{
-	struct move_call *call = arg;
-	struct pool *pool = call->pool;
-	struct segment to = *call->segment;
-	uint32_t cols = to.policy.k + to.policy.m, moved = 0;
-	int ret = 0;
-
-	for (uint32_t c = 0; c < cols && to.policy.m; c++)
-		if (col_wanted(pool, to.cols[c]) && zones_take_another(&pool->zones, to.cols, cols, &to.cols[c]))
-			moved |= 1u << c;
-	to.lost |= moved;
-	if (moved)
-		ret = grant_commit(pool, &to);
-	for (uint32_t c = 0; c < cols && ret; c++)
-		if (moved >> c & 1)
-			zones_give_back(&pool->zones, &to.cols[c], 1);
-	if (!ret)
-		*call->segment = to;
-	return ret;
-}
-
-int segment_move_columns(struct pool *pool, struct segment *segment)
-{
-	struct segment copy = *segment;
-	struct move_call call = { pool, &copy };
-	int ret = fiber_call_on(pool->loop, move_home, &call);
-
-	if (!ret)
-		*segment = copy;
 	return ret;
 }
 

@@ -30,12 +30,16 @@
  *     0    16  uuid           of the disk, as in its label
  *    16     8  disk_bytes     as in its label
  *    24     4  zone_count     as in its label
- *    28     4  state          0 online, 1 failed, 2 offline (taken out by hand), 3 draining
+ *    28     4  state          0 online, 1 failed, 2 offline (taken out by hand)
  *    32     8  left_generation  failed, offline: the newest checkpoint of the catalog that it may have got ...
  *    40     8  left_stamp     ... and its stamp; otherwise 0
+ *    48     4  flags          1 goes: its columns are wanted elsewhere; 2 drop: it leaves the pool when it has none any more;
+ *                             4 spare: nothing is granted on it
+ *    52     4  zero
+ *    56    64  domain         failure domain: text, padded with zeroes
  *
- * Valid if and only if: the length is 48, id < 256, state is in range, and the first three fields equal the label of the disk
- * with that id. A disk that is out is never a source of the catalog; if its own newest checkpoint is later than the one it
+ * Valid if and only if: the length is 120, id < 256, state is in range, there are no other flags, domain ends with a zero, and
+ * the first three fields equal the label of the disk with that id. A disk that is out is never a source of the catalog; if its own newest checkpoint is later than the one it
  * left with, or another of that generation, it was used without the others meanwhile and is refused. */
 #ifndef POOL_SEGMENT_FORMAT_H
 #define POOL_SEGMENT_FORMAT_H
@@ -68,6 +72,8 @@ struct disk_payload {
 	le64 disk_bytes;
 	le32 zone_count, state;
 	le64 left_generation, left_stamp;
+	le32 flags, zero;
+	char domain[DISK_DOMAIN_BYTES];
 };
 
 static_assert(sizeof(struct segment_col) == 8, "segment column");
@@ -76,7 +82,8 @@ static_assert(offsetof(struct segment_payload, cols) == 24, "segment");
 static_assert(sizeof(struct segment_payload) == 24 + 8 * SEGMENT_COLS_MAX, "segment");
 static_assert(offsetof(struct disk_payload, disk_bytes) == 16, "disk");
 static_assert(sizeof(struct pool_payload) == 8, "pool");
-static_assert(sizeof(struct disk_payload) == 48, "disk");
+static_assert(offsetof(struct disk_payload, domain) == 56, "disk");
+static_assert(sizeof(struct disk_payload) == 120, "disk");
 
 #define SEGMENT_TEXT_BYTES 640
 

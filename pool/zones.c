@@ -1,7 +1,8 @@
 /* Free zones: bitmaps, the choice of disks, and the reserve.
  *
- * A grant takes the disks with the most free zones; among equals the turn goes round, so that segments spread. On a disk
- * the search goes on where it last stopped: a freed zone is used again as late as possible.
+ * A grant takes disks of failure domains that it has the fewest columns in, and of these the ones with the most free zones;
+ * among equals the turn goes round, so that segments spread. On a disk the search goes on where it last stopped: a freed
+ * zone is used again as late as possible.
  *
  * The reserve keeps the catalog, maps and cleaners alive in a pool that is full of data (P7): 8 of the widest segments or
  * zones / 32, whichever is more, but no more than a quarter of the pool, shared out to the disks by size and rounded up. It is
@@ -20,6 +21,8 @@
 #define WORD_BITS 64u
 #define RESERVE_SEGMENTS 8u
 #define RESERVE_SHARE 32u /* 1/32 of the pool: a checkpoint writes up to 1/80 anew, and hosts need room */
+#define CROWDED_MIN 4u    /* a disk is crowded if another has so many more zones free ... */
+#define CROWDED_SHARE 16u /* ... and 1/16 of its zones */
 
 static uint32_t word_count(uint32_t zones)
 {
@@ -110,6 +113,11 @@ void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint6
 	zones_set_in_use(zones, disk_id, true);
 }
 
+void zones_set_domain(struct zones *zones, uint32_t disk_id, uint32_t domain)
+{
+	zones->disks[disk_id].domain = domain;
+}
+
 void zones_set_in_use(struct zones *zones, uint32_t disk_id, bool in_use)
 {
 	struct zone_disk *zd = &zones->disks[disk_id];
@@ -179,21 +187,52 @@ static bool is_chosen(const struct zone_addr *out, uint32_t chosen, uint32_t dis
 	return false;
 }
 
-/* The disk with the most free zones that is not chosen yet, looking round from next_disk; POOL_DISKS_MAX if none. */
+/* How many of the chosen disks are in this one's domain. */
+static uint32_t domain_load(const struct zones *zones, const struct zone_addr *out, uint32_t chosen, uint32_t disk_id)
+{
+	uint32_t load = 0;
+
+	for (uint32_t c = 0; c < chosen; c++)
+		load += out[c].disk_id != DISK_NONE &&
+			zones->disks[out[c].disk_id].domain == zones->disks[disk_id].domain;
+	return load;
+}
+
+/* A disk that is not chosen yet, looking round from next_disk; POOL_DISKS_MAX if none. */
 static uint32_t choose_disk(const struct zones *zones, enum grant_class class, uint32_t avoid_disk,
 			    const struct zone_addr *out, uint32_t chosen)
 {
-	uint32_t best = POOL_DISKS_MAX;
+	uint32_t best = POOL_DISKS_MAX, best_load = 0;
 
 	for (uint32_t i = 0; i < POOL_DISKS_MAX; i++) {
-		uint32_t id = (zones->next_disk + i) % POOL_DISKS_MAX;
+		uint32_t id = (zones->next_disk + i) % POOL_DISKS_MAX, load;
 
 		if (id == avoid_disk || !disk_has_room(&zones->disks[id], class) || is_chosen(out, chosen, id))
 			continue;
-		if (best == POOL_DISKS_MAX || zones->disks[id].free > zones->disks[best].free)
-			best = id;
+		load = domain_load(zones, out, chosen, id);
+		if (best != POOL_DISKS_MAX && (load > best_load || (load == best_load && zones->disks[id].free <=
+											 zones->disks[best].free)))
+			continue;
+		best = id;
+		best_load = load;
 	}
 	return best;
+}
+
+/* Has disk `a` so much more room than b? */
+static bool much_more_room(const struct zone_disk *a, const struct zone_disk *b)
+{
+	uint32_t share = a->count / CROWDED_SHARE;
+
+	return a->in_use && a->free > a->reserve && a->free > b->free + (share > CROWDED_MIN ? share : CROWDED_MIN);
+}
+
+bool zones_is_crowded(const struct zones *zones, uint32_t disk_id)
+{
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++)
+		if (much_more_room(&zones->disks[id], &zones->disks[disk_id]))
+			return true;
+	return false;
 }
 
 /* --- zones of a disk ------------------------------------------------------------------------------------------------ */
@@ -275,11 +314,18 @@ bool zones_have_another(const struct zones *zones, const struct zone_addr *have,
 	return choose_disk(zones, GRANT_DATA, UINT32_MAX, have, cols) != POOL_DISKS_MAX;
 }
 
-bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out)
+bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, uint32_t c, bool better,
+			struct zone_addr *out)
 {
-	uint32_t id = choose_disk(zones, GRANT_DATA, UINT32_MAX, have, cols);
+	struct zone_addr others[SEGMENT_COLS_MAX];
+	uint32_t from = have[c].disk_id, id;
 
-	if (id == POOL_DISKS_MAX)
+	memcpy(others, have, cols * sizeof(*have));
+	others[c].disk_id = DISK_NONE;
+	id = choose_disk(zones, GRANT_DATA, from, others, cols);
+	if (id == POOL_DISKS_MAX || (better && (!much_more_room(&zones->disks[id], &zones->disks[from]) ||
+						domain_load(zones, others, cols, id) >
+							domain_load(zones, others, cols, from))))
 		return false;
 	*out = (struct zone_addr){ id, take_on_disk(zones, id) };
 	return true;

@@ -18,6 +18,7 @@ struct zone_disk {
 	_Atomic bool in_use;
 	_Atomic uint32_t free, reserve;
 	uint32_t cursor; /* where the search for a free zone goes on */
+	_Atomic uint32_t domain; /* any loop reads; disks of one number are likely to fail together */
 	uint64_t *taken; /* bitmap; bits from count on are set */
 };
 
@@ -48,6 +49,7 @@ void zones_use_policy(struct zones *zones, struct policy policy);
 /* A disk with all its zones free. */
 void zones_add_disk(struct zones *zones, uint32_t disk_id, uint32_t count, uint64_t *bitmap);
 
+void zones_set_domain(struct zones *zones, uint32_t disk_id, uint32_t domain);
 /* None of its zones is taken. */
 void zones_remove_disk(struct zones *zones, uint32_t disk_id);
 
@@ -58,9 +60,13 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 	       struct zone_addr *out) __attribute__((warn_unused_result));
 /* For loading: takes this very zone. False if it does not exist or is taken. */
 bool zones_take_at(struct zones *zones, struct zone_addr at);
-/* One more zone for a segment that has cols already, on a disk that it is not on. False: there is none. */
-bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out);
-/* Is there one? Any loop: as of some moment lately. */
+/* Another zone for column c of a segment, on a disk that it is not on. False: there is none, or, with `better`, none on a
+ * disk with so much more room that the move is worth it. */
+bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, uint32_t c, bool better,
+			struct zone_addr *out);
+/* Is there a disk in use with so much more room? */
+bool zones_is_crowded(const struct zones *zones, uint32_t disk_id);
+/* Is there a disk with room that none of them is on? Any loop: as of some moment lately. */
 bool zones_have_another(const struct zones *zones, const struct zone_addr *have, uint32_t cols);
 bool zones_is_taken(const struct zones *zones, struct zone_addr at);
 /* Columns without a zone are passed over. */

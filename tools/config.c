@@ -74,6 +74,25 @@ static int set_size(struct config *config, const struct option_def *def, const c
 	return 0;
 }
 
+/* Seconds, or a number of minutes, hours or days: 90, 5m, 12h, 7d. */
+static int set_time(struct config *config, const struct option_def *def, const char *value, struct err *err)
+{
+	static const struct {
+		const char *suffix;
+		uint64_t seconds;
+	} units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "h", 3600 }, { "d", 86400 } };
+	char *end;
+	unsigned long number = strtoul(value, &end, 10);
+
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		if (*value < '0' || *value > '9' || number > 1000000 || strcmp(end, units[i].suffix) != 0)
+			continue;
+		*(uint64_t *)member_of(config, def) = number * units[i].seconds;
+		return 0;
+	}
+	return err_set(err, -EINVAL, "'%s' is not a time; give one such as 90, 5m, 12h or 7d", value);
+}
+
 static int set_log_level(struct config *config, const struct option_def *def, const char *value, struct err *err)
 {
 	int level = log_level_parse(value);
@@ -144,6 +163,10 @@ static const struct option_def options[] = {
 	  "map changes a volume keeps in memory until a checkpoint" },
 	{ "checkpoint-log", "SIZE", MEMBER(checkpoint_log_bytes), set_size, false,
 	  "log a volume writes until a checkpoint; bounds recovery (1G)" },
+	{ "spare-after", "TIME", MEMBER(spare_after_s), set_time, false,
+	  "a disk that failed so long ago is replaced by a spare (5m)" },
+	{ "scrub-every", "TIME", MEMBER(scrub_every_s), set_time, false,
+	  "verify everything in pools that have been open so long, and again (never)" },
 	{ "log-level", "LEVEL", MEMBER(log_level), set_log_level, false, "error, warning, info or debug (info)" },
 	{ "test-faults", NULL, MEMBER(test_faults), set_flag, false, "accept fault: disks; for tests only" },
 	{ "help", NULL, MEMBER(show_help), set_flag, true, "this text" },

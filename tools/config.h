@@ -20,6 +20,8 @@ struct config {
 	uint32_t cpu_count;          /* >= 1 */
 	bool test_faults;
 	uint64_t map_cache_bytes, overlay_entries, checkpoint_log_bytes; /* 0: the engine's default */
+	uint64_t spare_after_s;      /* 0: the engine's default */
+	uint64_t scrub_every_s;      /* 0: only when asked to */
 	enum log_level log_level;
 	bool show_help, show_version;
 };

@@ -203,9 +203,47 @@ static void wait_started(struct daemon *daemon, uint64_t wait_ns)
 		fiber_sleep_ns(2000000);
 }
 
+#define CARE_NS (1000ull * 1000 * 1000)
+
+static void tend_pools(void *arg)
+{
+	struct daemon *daemon = arg;
+	struct list *next;
+
+	for (struct list *node = daemon->pools.next; node != &daemon->pools && !daemon->stopping; node = next) {
+		struct daemon_pool *pool = list_entry(node, struct daemon_pool, node);
+
+		pin_take(&pool->pin);
+		daemon_pool_tend(daemon, pool);
+		next = node->next;
+		pin_drop(&pool->pin);
+	}
+	daemon->tending = false;
+}
+
+static void care_fired(struct timer *timer)
+{
+	struct daemon *daemon = container_of(timer, struct daemon, care);
+
+	if (!daemon->tending)
+		daemon->tending = fiber_start(loop_self(), tend_pools, daemon) == 0;
+	(void)!timer_arm(loop_self(), timer, loop_now_ns(loop_self()) + CARE_NS);
+}
+
+/* Pools are left to themselves from here on. */
+static void end_care(struct daemon *daemon)
+{
+	daemon->stopping = true;
+	timer_cancel(daemon->loops[0], &daemon->care);
+	while (daemon->tending)
+		fiber_sleep_ns(2000000);
+}
+
 void daemon_restore_begin(struct daemon *daemon)
 {
 	start_pools(daemon);
+	timer_init(&daemon->care, care_fired);
+	care_fired(&daemon->care);
 }
 
 void daemon_restore_wait(struct daemon *daemon)
@@ -250,6 +288,7 @@ uint32_t daemon_count_down(const struct daemon *daemon)
 
 void daemon_stop(struct daemon *daemon)
 {
+	end_care(daemon);
 	wait_started(daemon, DAEMON_RESTORE_WAIT_S * 1000000000ull);
 	list_for_each(node, &daemon->pools) {
 		struct daemon_pool *pool = list_entry(node, struct daemon_pool, node);

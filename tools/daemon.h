@@ -74,6 +74,8 @@ struct daemon {
 	uint64_t started_ns;
 	struct list pools;
 	uint32_t starting; /* fibers that bring a pool up */
+	struct timer care; /* every second: a fiber that tends the pools, if the last one has ended */
+	bool tending, stopping;
 	uint32_t watchers; /* fibers that end temporary exports */
 	uint32_t temporaries; /* made so far; numbers their addresses */
 };
@@ -136,17 +138,21 @@ int daemon_pool_export(struct daemon *daemon, const char *name, bool force, stru
 /* Wipes it. Exports as above. */
 int daemon_pool_destroy(struct daemon *daemon, const char *name, bool force, struct err *err)
 	__attribute__((warn_unused_result));
-int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *disk, bool force,
-		    struct err *err) __attribute__((warn_unused_result));
+int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *disk,
+		    const struct pool_add_opts *opts, struct err *err) __attribute__((warn_unused_result));
 int daemon_disk_probe(struct daemon *daemon, const char *uri, struct disk_probe *probe, uint64_t *size_bytes,
 		      struct err *err) __attribute__((warn_unused_result));
 
 /* --- volumes and snapshots ------------------------------------------------------------------------------- */
 
 /* Disk life and scrub, of one pool. */
-enum daemon_disk_op { DAEMON_DISK_OFFLINE, DAEMON_DISK_ONLINE, DAEMON_DISK_REMOVE };
+enum daemon_disk_op { DAEMON_DISK_OFFLINE, DAEMON_DISK_ONLINE, DAEMON_DISK_DRAIN, DAEMON_DISK_REMOVE };
 int daemon_disk_change(struct daemon *daemon, const char *pool, uint32_t disk_id, enum daemon_disk_op op, struct err *err);
-int daemon_scrub(struct daemon *daemon, const char *pool, struct err *err);
+/* Adds the disk; in the background the other one is emptied and then removed. */
+int daemon_disk_replace(struct daemon *daemon, const char *pool, uint32_t disk_id, const struct disk_request *disk,
+			const struct pool_add_opts *opts, struct err *err) __attribute__((warn_unused_result));
+int daemon_disk_set_domain(struct daemon *daemon, const char *pool, uint32_t disk_id, const char *domain, struct err *err);
+int daemon_scrub(struct daemon *daemon, const char *pool, bool pause, struct err *err);
 
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
 			 struct err *err) __attribute__((warn_unused_result));

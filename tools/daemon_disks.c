@@ -50,28 +50,60 @@ static int explain_busy(const struct daemon *daemon, const char *uri, int code, 
 	return err_set(err, code, "disk '%.200s' belongs to pool '%s', which is open", uri, pool->name);
 }
 
-int disk_set_open(struct disk_set *set, const struct daemon *daemon, const struct disk_request *request,
-		  struct err *err)
+static int open_one(struct disk_set *set, const struct daemon *daemon, const struct disk_request *request, uint32_t i,
+		    struct err *err)
 {
 	struct disk_open_opts opts = {
 		.allow_fault = daemon->config->test_faults,
 		.create_bytes = request->create_bytes,
 		.preallocate = request->preallocate,
 	};
+	int ret = disk_open(request->uris[i], &opts, &set->disks[set->count], err);
+
+	if (ret)
+		return explain_busy(daemon, request->uris[i], ret, err);
+	set->count++;
+	return 0;
+}
+
+static int check_count(const struct disk_request *request, struct err *err)
+{
+	return request->count > POOL_DISKS_MAX ? err_set(err, -E2BIG, "a pool has at most %d disks", POOL_DISKS_MAX) : 0;
+}
+
+int disk_set_open(struct disk_set *set, const struct daemon *daemon, const struct disk_request *request,
+		  struct err *err)
+{
+	int ret = check_count(request, err);
 
 	set->count = 0;
-	if (request->count > POOL_DISKS_MAX)
-		return err_set(err, -E2BIG, "a pool has at most %d disks", POOL_DISKS_MAX);
-	for (uint32_t i = 0; i < request->count; i++) {
-		int ret = disk_open(request->uris[i], &opts, &set->disks[i], err);
+	for (uint32_t i = 0; i < request->count && ret == 0; i++)
+		ret = open_one(set, daemon, request, i, err);
+	if (ret)
+		disk_set_close(set);
+	return ret;
+}
 
-		if (ret) {
-			disk_set_close(set);
-			return explain_busy(daemon, request->uris[i], ret, err);
+int disk_set_open_found(struct disk_set *set, const struct daemon *daemon, const struct disk_request *request,
+			struct err *why)
+{
+	int ret = check_count(request, why), first = 0;
+
+	why->msg[0] = '\0';
+	set->count = 0;
+	for (uint32_t i = 0; i < request->count && ret != -EBUSY; i++) {
+		struct err err;
+
+		ret = open_one(set, daemon, request, i, &err);
+		if (ret && (!first || ret == -EBUSY)) {
+			*why = err;
+			first = ret;
 		}
-		set->count++;
 	}
-	return 0;
+	if (ret != -EBUSY && set->count > 0)
+		return 0;
+	disk_set_close(set);
+	return ret == -EBUSY ? ret : first;
 }
 
 void disk_set_close(struct disk_set *set)

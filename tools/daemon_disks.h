@@ -12,6 +12,10 @@ struct disk_set {
 /* Opens all, or none. */
 int disk_set_open(struct disk_set *set, const struct daemon *daemon, const struct disk_request *request,
 		  struct err *err) __attribute__((warn_unused_result));
+/* Opens those that can be; -EBUSY: one is in use by another process; other: none can be. `why` tells of the first that cannot;
+ * "" if there is none. */
+int disk_set_open_found(struct disk_set *set, const struct daemon *daemon, const struct disk_request *request,
+			struct err *why) __attribute__((warn_unused_result));
 /* Closes those that are left. */
 void disk_set_close(struct disk_set *set);
 /* Which pool they belong to: by the first label found. -ENOENT: no label. */

@@ -39,6 +39,8 @@ void daemon_pool_free(struct daemon_pool *pool);
 struct daemon_pool *daemon_pool_lookup(struct daemon *daemon, const char *name);
 /* STARTING -> OPEN, or DOWN with the reason: opens the recorded disks, the pool, its volumes and exports. */
 void daemon_pool_bring_up(struct daemon *daemon, struct daemon_pool *pool);
+/* What is to be seen to now and then: see volumes_tend. */
+void daemon_pool_tend(struct daemon *daemon, struct daemon_pool *pool);
 /* OPEN -> DOWN: stops exports, closes all. */
 void daemon_pool_shut(struct daemon_pool *pool);
 

@@ -56,6 +56,8 @@ static int open_volumes(struct daemon *daemon, struct daemon_pool *pool, struct 
 		.map_cache_bytes = daemon->config->map_cache_bytes,
 		.overlay_entries_max = daemon->config->overlay_entries,
 		.checkpoint_log_bytes = daemon->config->checkpoint_log_bytes,
+		.spare_after_ns = daemon->config->spare_after_s * 1000000000ull,
+		.scrub_every_ns = daemon->config->scrub_every_s * 1000000000ull,
 	};
 
 	return volumes_open(pool->pool, &opts, &pool->volumes, err);
@@ -107,45 +109,55 @@ static void set_down(struct daemon_pool *pool, const struct err *why)
 }
 
 /* Opens recorded disks. After a kill the kernel may hold the dead process's disks for a moment, until its io_uring is torn
- * down, so one that is in use is tried again for BUSY_WAIT_MS. */
+ * down, so one that is in use is tried again for BUSY_WAIT_MS. One that is not there the pool may do without. */
 static int open_when_free(struct daemon *daemon, const struct disk_request *request, struct disk_set *set,
 			  struct err *err)
 {
-	int ret = disk_set_open(set, daemon, request, err);
+	int ret = disk_set_open_found(set, daemon, request, err);
 
 	for (int waited_ms = 0; ret == -EBUSY && waited_ms < BUSY_WAIT_MS; waited_ms += BUSY_LOOK_MS) {
 		fiber_sleep_ns(BUSY_LOOK_MS * 1000000ull);
-		ret = disk_set_open(set, daemon, request, err);
+		ret = disk_set_open_found(set, daemon, request, err);
 	}
 	return ret;
 }
 
-/* Opens the recorded disks that are the pool's. */
-static int open_recorded(struct daemon *daemon, const struct state_pool *record, struct disk_set *set, struct err *err)
+/* Opens the recorded disks that are there and are the pool's. why: what is wrong with the first that is not there, or "". */
+static int open_recorded(struct daemon *daemon, const struct state_pool *record, struct disk_set *set, struct err *why)
 {
 	struct disk_request request = { .uris = (const char *const *)record->disks, .count = record->disk_count };
-	int ret = open_when_free(daemon, &request, set, err);
+	int ret = open_when_free(daemon, &request, set, why);
+	struct err err;
 
 	if (ret)
 		return ret;
-	ret = disk_set_keep(set, record->uuid, err);
-	if (ret)
-		disk_set_close(set);
+	ret = disk_set_keep(set, record->uuid, &err);
+	if (!ret)
+		return 0;
+	disk_set_close(set);
+	if (!why->msg[0])
+		*why = err;
 	return ret;
 }
 
 void daemon_pool_bring_up(struct daemon *daemon, struct daemon_pool *pool)
 {
 	struct disk_set set;
-	struct err err;
-	int ret = open_recorded(daemon, pool->record, &set, &err);
+	struct err err, missing;
+	int ret = open_recorded(daemon, pool->record, &set, &missing);
 
-	if (ret == 0)
-		ret = open_engine(daemon, pool, &set, &err);
 	if (ret)
-		set_down(pool, &err);
+		err = missing;
 	else
-		set_open(pool);
+		ret = open_engine(daemon, pool, &set, &err);
+	if (ret) {
+		/* What the pool misses is no news if it is known why. */
+		set_down(pool, ret == -ENODEV && missing.msg[0] ? &missing : &err);
+		return;
+	}
+	if (missing.msg[0])
+		log_warn("pool '%s' is opened without a disk: %s", pool->name, missing.msg);
+	set_open(pool);
 }
 
 static void stop_exports(struct daemon_pool *pool)
@@ -399,21 +411,22 @@ int daemon_pool_destroy(struct daemon *daemon, const char *name, bool force, str
 }
 
 /* The state names the disk before the disk's label names the pool. */
-static int add_disk(struct daemon *daemon, struct daemon_pool *pool, struct disk_set *set, bool force, struct err *err)
+static int add_disk(struct daemon *daemon, struct daemon_pool *pool, struct disk_set *set, const struct pool_add_opts *opts,
+		    struct err *err)
 {
 	struct err ignored;
 	int ret = daemon_record_disks(daemon, pool, set->disks[0]->uri, err);
 
 	if (ret)
 		return ret;
-	ret = pool_add_disk(pool->pool, set->disks[0], force, err);
+	ret = pool_add_disk(pool->pool, set->disks[0], opts, err);
 	if (ret && daemon_record_disks(daemon, pool, NULL, &ignored) != 0)
 		log_warn("disk '%s' stays in the state of pool '%s': %s", set->disks[0]->uri, pool->name, ignored.msg);
 	return ret;
 }
 
-int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *request, bool force,
-		    struct err *err)
+int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_request *request,
+		    const struct pool_add_opts *opts, struct err *err)
 {
 	struct daemon_pool *pool;
 	struct disk_set set;
@@ -424,7 +437,7 @@ int daemon_pool_add(struct daemon *daemon, const char *name, const struct disk_r
 	fmutex_lock(&pool->change);
 	ret = disk_set_open(&set, daemon, request, err);
 	if (ret == 0) {
-		ret = add_disk(daemon, pool, &set, force, err);
+		ret = add_disk(daemon, pool, &set, opts, err);
 		if (ret)
 			disk_set_close(&set);
 		else
@@ -481,13 +494,14 @@ static int change_disk(struct daemon_pool *pool, uint32_t disk_id, enum daemon_d
 	switch (op) {
 	case DAEMON_DISK_OFFLINE: return pool_disk_offline(pool->pool, disk_id, err);
 	case DAEMON_DISK_ONLINE: return volumes_disk_online(pool->volumes, disk_id, err);
+	case DAEMON_DISK_DRAIN: return volumes_disk_drain(pool->volumes, disk_id, err);
 	default: return volumes_disk_remove(pool->volumes, disk_id, err);
 	}
 }
 
 int daemon_disk_change(struct daemon *daemon, const char *name, uint32_t disk_id, enum daemon_disk_op op, struct err *err)
 {
-	static const char *const done[] = { "offline", "online", "removed" };
+	static const char *const done[] = { "offline", "online", "being drained", "removed" };
 	struct daemon_pool *pool;
 	int ret = daemon_pool_get(daemon, name, &pool, err);
 
@@ -504,14 +518,80 @@ int daemon_disk_change(struct daemon *daemon, const char *name, uint32_t disk_id
 	return ret;
 }
 
-int daemon_scrub(struct daemon *daemon, const char *name, struct err *err)
+static int replace_disk(struct daemon *daemon, struct daemon_pool *pool, uint32_t disk_id, struct disk_set *set,
+			const struct pool_add_opts *opts, struct err *err)
+{
+	struct err ignored;
+	int ret = daemon_record_disks(daemon, pool, set->disks[0]->uri, err);
+
+	if (ret)
+		return ret;
+	ret = volumes_disk_replace(pool->volumes, disk_id, set->disks[0], opts, err);
+	if (ret < 0)
+		disk_set_close(set);
+	if (ret < 0 && daemon_record_disks(daemon, pool, NULL, &ignored) != 0)
+		log_warn("a disk stays in the state of pool '%s': %s", pool->name, ignored.msg);
+	return ret > 0 ? -EBUSY : ret;
+}
+
+int daemon_disk_replace(struct daemon *daemon, const char *name, uint32_t disk_id, const struct disk_request *request,
+			const struct pool_add_opts *opts, struct err *err)
+{
+	struct daemon_pool *pool;
+	struct disk_set set;
+	int ret = daemon_pool_get(daemon, name, &pool, err);
+
+	if (ret)
+		return ret;
+	fmutex_lock(&pool->change);
+	ret = disk_set_open(&set, daemon, request, err);
+	if (ret == 0)
+		ret = replace_disk(daemon, pool, disk_id, &set, opts, err);
+	if (ret == 0)
+		log_info("disk '%s' replaces disk %u of pool '%s'", request->uris[0], disk_id, name);
+	fmutex_unlock(&pool->change);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+int daemon_disk_set_domain(struct daemon *daemon, const char *name, uint32_t disk_id, const char *domain, struct err *err)
 {
 	struct daemon_pool *pool;
 	int ret = daemon_pool_get(daemon, name, &pool, err);
 
 	if (ret)
 		return ret;
-	ret = volumes_scrub(pool->volumes);
+	ret = pool_disk_set_domain(pool->pool, disk_id, domain, err);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+/* --- care --------------------------------------------------------------------------------------------------- */
+
+void daemon_pool_tend(struct daemon *daemon, struct daemon_pool *pool)
+{
+	struct err err;
+
+	fmutex_lock(&pool->change);
+	if (pool->state == MEMBER_OPEN && volumes_tend(pool->volumes)) {
+		log_info("a disk of pool '%s' was emptied and removed", pool->name);
+		if (daemon_record_disks(daemon, pool, NULL, &err) != 0)
+			log_warn("the state of pool '%s' names a disk that was removed: %s", pool->name, err.msg);
+	}
+	fmutex_unlock(&pool->change);
+}
+
+int daemon_scrub(struct daemon *daemon, const char *name, bool pause, struct err *err)
+{
+	struct daemon_pool *pool;
+	int ret = daemon_pool_get(daemon, name, &pool, err);
+
+	if (ret)
+		return ret;
+	if (pause)
+		volumes_scrub_pause(pool->volumes);
+	else
+		ret = volumes_scrub(pool->volumes);
 	daemon_pool_put(pool);
 	return ret ? err_set(err, ret, "cannot scrub pool '%s': out of memory", name) : 0;
 }

@@ -34,20 +34,36 @@ static int save(struct daemon *daemon, struct err *err)
 	return ret;
 }
 
-/* What is to be recorded of an open pool: the disks it has and `extra` (may be NULL). NULL: no memory. */
+static bool is_among(const char *uri, const char *const *uris, uint32_t count)
+{
+	while (count > 0 && strcmp(uris[count - 1], uri) != 0)
+		count--;
+	return count > 0;
+}
+
+/* What is to be recorded of an open pool: the disks it has and `extra` (may be NULL); while some are missing, also what was
+ * recorded and is not there. NULL: no memory. */
 static struct state_pool *record_of(const struct daemon_pool *pool, const char *extra)
 {
 	const char *uris[POOL_DISKS_MAX + 1];
 	char uuid[UUID_TEXT_BYTES];
 	struct pool_disk_info disk;
 	struct pool_info info;
-	uint32_t count = 0;
+	uint32_t count = 0, missing = 0;
 
 	pool_get_info(pool->pool, &info);
-	for (; count < info.disk_count; count++) {
-		pool_get_disk_info(pool->pool, count, &disk);
-		uris[count] = disk.uri;
+	for (uint32_t i = 0; i < info.disk_count; i++) {
+		pool_get_disk_info(pool->pool, i, &disk);
+		if (*disk.uri)
+			uris[count++] = disk.uri;
+		else
+			missing++;
 	}
+	for (uint32_t i = 0; pool->record && i < pool->record->disk_count && missing > 0; i++)
+		if (!is_among(pool->record->disks[i], uris, count)) {
+			uris[count++] = pool->record->disks[i];
+			missing--;
+		}
 	if (extra)
 		uris[count++] = extra;
 	uuid_to_text(pool_uuid(pool->pool), uuid);

@@ -116,7 +116,11 @@ static int pool_add_method(void *daemon, struct params *params, json_t **result,
 {
 	const char *name = param_text(params, "pool");
 	const char *uri = param_text(params, "disk");
-	bool force = param_flag(params, "force");
+	struct pool_add_opts opts = {
+		.force = param_flag(params, "force"),
+		.spare = param_flag(params, "spare"),
+		.domain = param_text_or(params, "domain", NULL),
+	};
 	struct disk_request disk = {
 		.uris = &uri,
 		.count = 1,
@@ -126,9 +130,24 @@ static int pool_add_method(void *daemon, struct params *params, json_t **result,
 	int ret = params_end(params);
 
 	if (ret == 0)
-		ret = daemon_pool_add(daemon, name, &disk, force, err);
+		ret = daemon_pool_add(daemon, name, &disk, &opts, err);
 	if (ret == 0)
 		*result = shown_pool(daemon, name);
+	return ret;
+}
+
+static int pool_errors_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	struct daemon_pool *pool;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_get(daemon, name, &pool, err);
+	if (ret)
+		return ret;
+	ret = give(show_errors(pool), result, err);
+	daemon_pool_put(pool);
 	return ret;
 }
 
@@ -197,18 +216,67 @@ static int disk_online_method(void *daemon, struct params *params, json_t **resu
 	return disk_change(daemon, params, DAEMON_DISK_ONLINE, result, err);
 }
 
+static int disk_drain_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	return disk_change(daemon, params, DAEMON_DISK_DRAIN, result, err);
+}
+
+static int disk_replace_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	uint32_t disk_id = (uint32_t)param_u64(params, "id", POOL_DISKS_MAX - 1);
+	const char *uri = param_text(params, "disk");
+	struct pool_add_opts opts = {
+		.force = param_flag(params, "force"),
+		.domain = param_text_or(params, "domain", NULL),
+	};
+	struct disk_request disk = { .uris = &uri, .count = 1 };
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_disk_replace(daemon, name, disk_id, &disk, &opts, err);
+	if (ret == 0)
+		*result = shown_pool(daemon, name);
+	return ret;
+}
+
+static int disk_set_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	uint32_t disk_id = (uint32_t)param_u64(params, "id", POOL_DISKS_MAX - 1);
+	const char *domain = param_text(params, "domain");
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_disk_set_domain(daemon, name, disk_id, domain, err);
+	if (ret == 0)
+		*result = shown_pool(daemon, name);
+	return ret;
+}
+
 static int disk_remove_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
 	return disk_change(daemon, params, DAEMON_DISK_REMOVE, result, err);
 }
 
-static int scrub_start_method(void *daemon, struct params *params, json_t **result, struct err *err)
+static int change_scrub(void *daemon, struct params *params, bool pause, struct err *err)
 {
 	const char *name = param_text(params, "pool");
 	int ret = params_end(params);
 
+	return ret ? ret : daemon_scrub(daemon, name, pause, err);
+}
+
+static int scrub_start_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
 	(void)result;
-	return ret ? ret : daemon_scrub(daemon, name, err);
+	return change_scrub(daemon, params, false, err);
+}
+
+static int scrub_pause_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	(void)result;
+	return change_scrub(daemon, params, true, err);
 }
 
 static int scrub_status_method(void *daemon, struct params *params, json_t **result, struct err *err)
@@ -226,8 +294,11 @@ static int scrub_status_method(void *daemon, struct params *params, json_t **res
 	daemon_pool_put(pool);
 	if (ret)
 		return err_set(err, ret, "out of memory");
-	return give(json_pack("{s:b, s:I, s:I, s:I}", "running", info.running, "blocks", (json_int_t)info.blocks, "mended",
-			      (json_int_t)info.mended, "lost_blocks", (json_int_t)info.lost),
+	return give(json_pack("{s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "running", info.running, "scrubbing",
+			      info.scrubbing, "paused", info.paused, "blocks", (json_int_t)info.blocks, "mended",
+			      (json_int_t)info.mended, "lost_blocks", (json_int_t)info.lost, "rebuild_left_bytes",
+			      (json_int_t)info.rebuild_left_bytes, "rebuild_bytes_per_s",
+			      (json_int_t)info.rebuild_bytes_per_s, "rebuild_left_s", (json_int_t)info.rebuild_left_s),
 		    result, err);
 }
 
@@ -647,13 +718,18 @@ const struct jsonrpc_method methods[] = {
 	{ "pool.show", pool_show_method, "pool: one pool and its disks" },
 	{ "pool.export", pool_export_method, "pool[, force]: close a pool and forget it" },
 	{ "pool.destroy", pool_destroy_method, "pool[, force]: wipe a pool" },
-	{ "pool.add", pool_add_method, "pool, disk[, force, create_bytes, preallocate]: add a disk" },
+	{ "pool.add", pool_add_method, "pool, disk[, force, spare, domain, create_bytes, preallocate]: add a disk" },
+	{ "pool.errors", pool_errors_method, "pool: blocks of volumes that were found lost" },
 	{ "disk.probe", disk_probe_method, "disk: what a disk holds" },
 	{ "disk.discover", disk_discover_method, "server: what disks an iSCSI portal or NBD server offers" },
 	{ "disk.offline", disk_offline_method, "pool, id: go on without a disk" },
 	{ "disk.online", disk_online_method, "pool, id: take a disk back and mend what it missed" },
+	{ "disk.drain", disk_drain_method, "pool, id: move what a disk holds to the others" },
+	{ "disk.replace", disk_replace_method, "pool, id, disk[, force, domain]: add a disk, empty and drop another" },
+	{ "disk.set", disk_set_method, "pool, id, domain: say which failure domain a disk is in" },
 	{ "disk.remove", disk_remove_method, "pool, id: make a disk's columns anew elsewhere and drop it" },
 	{ "scrub.start", scrub_start_method, "pool: verify everything and mend what is wrong" },
+	{ "scrub.pause", scrub_pause_method, "pool: stop verifying until the next start, which goes on from there" },
 	{ "scrub.status", scrub_status_method, "pool: what scrubs and mending did since the import" },
 	{ "volume.create", volume_create_method, "volume, size_bytes[, policy]: make a thin volume" },
 	{ "volume.list", volume_list_method, "[pool]: volumes of open pools" },

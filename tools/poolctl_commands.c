@@ -26,10 +26,25 @@ static const struct cli_option pool_create_options[] = {
 	{ "preallocate", 0, NULL, false, "allocate the files made by --create-size in full" },
 	{ 0 },
 };
+static const struct cli_option pool_show_options[] = {
+	{ "errors", 0, NULL, false, "list blocks of volumes that were found lost" },
+	{ 0 },
+};
 static const struct cli_option pool_add_options[] = {
 	{ "force", 'f', NULL, false, "take a disk that holds a file system or belongs to another pool" },
+	{ "spare", 0, NULL, false, "keep it for when another one fails" },
+	{ "domain", 0, "LABEL", false, "what it fails together with, such as a shelf (host of a network disk, or local)" },
 	{ "create-size", 0, "SIZE", false, "make the file if it does not exist, sparse and of this size" },
 	{ "preallocate", 0, NULL, false, "allocate the file made by --create-size in full" },
+	{ 0 },
+};
+static const struct cli_option disk_replace_options[] = {
+	{ "force", 'f', NULL, false, "take a disk that holds a file system or belongs to another pool" },
+	{ "domain", 0, "LABEL", false, "its failure domain" },
+	{ 0 },
+};
+static const struct cli_option disk_set_options[] = {
+	{ "domain", 0, "LABEL", true, "its failure domain" },
 	{ 0 },
 };
 static const struct cli_option pool_export_options[] = {
@@ -103,7 +118,7 @@ static const struct cli_option stat_options[] = {
 const struct cli_command cli_commands[] = {
 	{ "pool", "create", "NAME DISK...", pool_create_options, cli_pool_create, false, "make a pool of disks" },
 	{ "pool", "list", "", NULL, cli_pool_list, false, "list pools" },
-	{ "pool", "show", "POOL", NULL, cli_pool_show, false, "show a pool and its disks" },
+	{ "pool", "show", "POOL", pool_show_options, cli_pool_show, false, "show a pool and its disks" },
 	{ "pool", "export", "POOL", pool_export_options, cli_pool_export, false,
 	  "close a pool and forget it; its data stays" },
 	{ "pool", "import", "DISK...", NULL, cli_pool_import, false, "open a pool from all of its disks" },
@@ -113,11 +128,16 @@ const struct cli_command cli_commands[] = {
 	{ "disk", "list", "POOL", NULL, cli_disk_list, false, "list the disks of a pool" },
 	{ "disk", "offline", "POOL ID", NULL, cli_disk_offline, false, "go on without a disk" },
 	{ "disk", "online", "POOL ID", NULL, cli_disk_online, false, "take a disk back, and mend what it missed" },
+	{ "disk", "drain", "POOL ID", NULL, cli_disk_drain, false, "move what a disk holds to the others" },
+	{ "disk", "replace", "POOL ID DISK", disk_replace_options, cli_disk_replace, false,
+	  "add a disk, and move to it and others what another holds; then drop that one" },
 	{ "disk", "remove", "POOL ID", NULL, cli_disk_remove, false,
 	  "make anew elsewhere what a disk that is out had, and drop it" },
+	{ "disk", "set", "POOL ID", disk_set_options, cli_disk_set, false, "say which failure domain a disk is in" },
 	{ "disk", "probe", "DISK", NULL, cli_disk_probe, false, "tell what a disk holds" },
 	{ "disk", "discover", "SERVER", NULL, cli_disk_discover, false, "list what an iSCSI portal or NBD server offers" },
 	{ "scrub", "start", "POOL", NULL, cli_scrub_start, false, "verify everything, and mend what is wrong" },
+	{ "scrub", "pause", "POOL", NULL, cli_scrub_pause, false, "stop verifying; the next start goes on from there" },
 	{ "scrub", "status", "POOL", NULL, cli_scrub_status, false, "tell what scrubs and mending did" },
 	{ "volume", "create", "POOL/VOLUME", volume_create_options, cli_volume_create, false, "make a thin volume" },
 	{ "volume", "list", "[POOL]", NULL, cli_volume_list, false, "list volumes" },

@@ -7,7 +7,7 @@
 
 static void print_disks(const json_t *disks)
 {
-	static const char *const heads[] = { ">ID", "DISK", "STATE", ">SIZE", ">FREE", NULL };
+	static const char *const heads[] = { ">ID", "DISK", "STATE", "DOMAIN", ">SIZE", ">USED", ">FREE", NULL };
 	struct table table;
 	json_t *disk;
 	size_t i;
@@ -17,10 +17,27 @@ static void print_disks(const json_t *disks)
 		table_cell(&table, "%llu", cli_number(disk, "id"));
 		table_cell(&table, "%s", *cli_text(disk, "disk") ? cli_text(disk, "disk") : "-");
 		table_cell(&table, "%s", *cli_text(disk, "state") ? cli_text(disk, "state") : "-");
+		table_cell(&table, "%s", *cli_text(disk, "domain") ? cli_text(disk, "domain") : "-");
 		table_cell(&table, "%s", cli_size_text(disk, "size_bytes"));
+		table_cell(&table, "%s", cli_size_text(disk, "used_bytes"));
 		table_cell(&table, "%s", cli_size_text(disk, "free_bytes"));
 	}
 	table_print(&table, stdout);
+}
+
+/* What is being made anew, or is exposed. */
+static void print_redundancy(const json_t *pool)
+{
+	if (cli_number(pool, "rebuild_left_bytes") > 0) {
+		printf("rebuild   %s to go", cli_size_text(pool, "rebuild_left_bytes"));
+		if (cli_number(pool, "rebuild_bytes_per_s") > 0)
+			printf(", %s/s, %llu s left", cli_size_text(pool, "rebuild_bytes_per_s"),
+			       cli_number(pool, "rebuild_left_s"));
+		printf("\n");
+	}
+	if (cli_number(pool, "domains") > 1 && cli_number(pool, "exposed_segments") > 0)
+		printf("exposed   %llu segments would not survive the loss of one failure domain: too few domains have room\n",
+		       cli_number(pool, "exposed_segments"));
 }
 
 static void add_row(struct table *table, const json_t *pool)
@@ -86,14 +103,44 @@ static void print_pool(const json_t *pool)
 	if (cli_number(pool, "reclaiming_images") > 0)
 		printf("deleted   %llu volumes and snapshots, of which up to %s have yet to come back\n",
 		       cli_number(pool, "reclaiming_images"), cli_size_text(pool, "reclaiming_bytes"));
+	print_redundancy(pool);
 	printf("exports   %llu\n\n", cli_number(pool, "exports"));
 	print_disks(json_object_get(pool, "disks"));
+}
+
+static enum cli_exit show_errors(struct cli *cli)
+{
+	static const char *const heads[] = { "VOLUME", ">OFFSET", NULL };
+	struct table table;
+	json_t *errors, *error;
+	size_t i;
+	enum cli_exit ret = cli_call(cli, "pool.errors", json_pack("{s:s}", "pool", cli->args[0]), &errors);
+
+	if (ret)
+		return ret;
+	table_init(&table, heads);
+	json_array_foreach(errors, i, error) {
+		table_cell(&table, "%s", cli_text(error, "volume"));
+		table_cell(&table, "%llu", cli_number(error, "off_bytes"));
+	}
+	if (!cli_print_json(cli, errors)) {
+		if (json_array_size(errors) == 0)
+			printf("no block is known to be lost; 'poolctl scrub start' looks at all\n");
+		else
+			table_print(&table, stdout);
+	}
+	json_decref(errors);
+	return CLI_OK;
 }
 
 enum cli_exit cli_pool_show(struct cli *cli)
 {
 	json_t *pool;
-	enum cli_exit ret = cli_call(cli, "pool.show", json_pack("{s:s}", "pool", cli->args[0]), &pool);
+	enum cli_exit ret;
+
+	if (cli_value(cli, "errors"))
+		return show_errors(cli);
+	ret = cli_call(cli, "pool.show", json_pack("{s:s}", "pool", cli->args[0]), &pool);
 
 	if (ret)
 		return ret;
@@ -192,6 +239,9 @@ enum cli_exit cli_pool_add(struct cli *cli)
 		json_decref(params);
 		return ret;
 	}
+	json_object_set_new(params, "spare", json_boolean(cli_value(cli, "spare")));
+	if (cli_value(cli, "domain"))
+		json_object_set_new(params, "domain", json_string(cli_value(cli, "domain")));
 	return cli_do(cli, "pool.add", params, "disk '%s' is part of pool '%s' now\n", cli->args[1], cli->args[0]);
 }
 
@@ -231,8 +281,8 @@ static void print_probe(const json_t *probe)
 		printf("pool  none; it looks unused\n");
 }
 
-/* POOL ID */
-static enum cli_exit change_disk(struct cli *cli, const char *method, const char *done)
+/* Of a command with POOL ID. */
+static enum cli_exit disk_params(struct cli *cli, json_t **params)
 {
 	char *end;
 	unsigned long id = strtoul(cli->args[1], &end, 10);
@@ -240,8 +290,44 @@ static enum cli_exit change_disk(struct cli *cli, const char *method, const char
 	if (!*cli->args[1] || *end || id >= 256)
 		return cli_fail(cli, CLI_USAGE, 0, "'%s' is no disk: give its number, as 'poolctl disk list' shows it",
 				cli->args[1]);
-	return cli_do(cli, method, json_pack("{s:s, s:I}", "pool", cli->args[0], "id", (json_int_t)id),
-		      "disk %s of pool '%s' is %s\n", cli->args[1], cli->args[0], done);
+	*params = json_pack("{s:s, s:I}", "pool", cli->args[0], "id", (json_int_t)id);
+	if (cli_value(cli, "domain"))
+		json_object_set_new(*params, "domain", json_string(cli_value(cli, "domain")));
+	return CLI_OK;
+}
+
+static enum cli_exit change_disk(struct cli *cli, const char *method, const char *done)
+{
+	json_t *params;
+	enum cli_exit ret = disk_params(cli, &params);
+
+	return ret ? ret : cli_do(cli, method, params, "disk %s of pool '%s' is %s\n", cli->args[1], cli->args[0], done);
+}
+
+enum cli_exit cli_disk_drain(struct cli *cli)
+{
+	return change_disk(cli, "disk.drain", "being drained");
+}
+
+enum cli_exit cli_disk_set(struct cli *cli)
+{
+	return change_disk(cli, "disk.set", "in another failure domain now");
+}
+
+enum cli_exit cli_disk_replace(struct cli *cli)
+{
+	json_t *params;
+	enum cli_exit ret = disk_params(cli, &params);
+	char *disk;
+
+	if (ret)
+		return ret;
+	disk = cli_absolute_disk(cli->args[2]);
+	json_object_set_new(params, "disk", json_string(disk ? disk : ""));
+	json_object_set_new(params, "force", json_boolean(cli_value(cli, "force")));
+	free(disk);
+	return cli_do(cli, "disk.replace", params, "disk '%s' replaces disk %s of pool '%s', which is being emptied\n",
+		      cli->args[2], cli->args[1], cli->args[0]);
 }
 
 enum cli_exit cli_disk_offline(struct cli *cli)
@@ -278,6 +364,19 @@ enum cli_exit cli_scrub_start(struct cli *cli)
 		      cli->args[0]);
 }
 
+enum cli_exit cli_scrub_pause(struct cli *cli)
+{
+	return cli_do(cli, "scrub.pause", json_pack("{s:s}", "pool", cli->args[0]), "the scrub of pool '%s' pauses\n",
+		      cli->args[0]);
+}
+
+static const char *scrub_text(const json_t *status)
+{
+	if (json_is_true(json_object_get(status, "scrubbing")))
+		return json_is_true(json_object_get(status, "paused")) ? "paused" : "running";
+	return json_is_true(json_object_get(status, "running")) ? "idle; mending" : "idle";
+}
+
 enum cli_exit cli_scrub_status(struct cli *cli)
 {
 	json_t *status;
@@ -286,9 +385,8 @@ enum cli_exit cli_scrub_status(struct cli *cli)
 	if (ret)
 		return ret;
 	if (!cli_print_json(cli, status))
-		printf("scrub      %s\nverified   %llu blocks\nmended     %llu\nlost       %llu blocks\n",
-		       json_is_true(json_object_get(status, "running")) ? "running" : "idle", cli_number(status, "blocks"),
-		       cli_number(status, "mended"), cli_number(status, "lost_blocks"));
+		printf("scrub      %s\nverified   %llu blocks\nmended     %llu\nlost       %llu blocks\n", scrub_text(status),
+		       cli_number(status, "blocks"), cli_number(status, "mended"), cli_number(status, "lost_blocks"));
 	json_decref(status);
 	return CLI_OK;
 }

@@ -130,8 +130,10 @@ static json_t *show_disk(const struct daemon_pool *pool, uint32_t index)
 	show_text(&json, "state", info.state);
 	if (info.why)
 		show_text(&json, "error", info.why);
+	show_text(&json, "domain", info.domain);
 	show_number(&json, "size_bytes", info.size_bytes);
 	show_number(&json, "free_bytes", info.zones_free * pool_info.zone_bytes);
+	show_number(&json, "used_bytes", info.columns * pool_info.zone_bytes);
 	show_number(&json, "mended_blocks", info.mended_blocks);
 	return json;
 }
@@ -177,6 +179,22 @@ static void show_reclaim(json_t **json, const struct daemon_pool *pool)
 	show_number(json, "reclaiming_bytes", blocks * BLOCK_BYTES);
 }
 
+/* Columns that are being made anew, and what would not survive. */
+static void show_redundancy(json_t **json, const struct daemon_pool *pool, uint32_t domains)
+{
+	struct mend_info info;
+
+	show_number(json, "domains", domains);
+	show_number(json, "exposed_segments", pool_count_exposed(pool->pool));
+	if (volumes_mend_info(pool->volumes, &info) != 0) {
+		show_put(json, "rebuild_left_bytes", NULL);
+		return;
+	}
+	show_number(json, "rebuild_left_bytes", info.rebuild_left_bytes);
+	show_number(json, "rebuild_bytes_per_s", info.rebuild_bytes_per_s);
+	show_number(json, "rebuild_left_s", info.rebuild_left_s);
+}
+
 /* Without waiting, also while a volume or a disk hangs. */
 static void show_open_pool(json_t **json, struct daemon_pool *pool, bool detail)
 {
@@ -197,6 +215,7 @@ static void show_open_pool(json_t **json, struct daemon_pool *pool, bool detail)
 	if (!detail)
 		return;
 	show_reclaim(json, pool);
+	show_redundancy(json, pool, info.domains);
 	show_put(json, "disks", show_disks(pool, info.disk_count));
 }
 
@@ -234,6 +253,25 @@ json_t *show_pools(struct daemon *daemon)
 		show_append(&array, show_pool(pool, false));
 		pin_drop(&pool->pin);
 	}
+	return array;
+}
+
+json_t *show_errors(struct daemon_pool *pool)
+{
+	struct volume_error *errors = malloc(VOLUME_ERRORS_MAX * sizeof(*errors));
+	json_t *array = json_array();
+	uint32_t count = 0;
+
+	if (!errors || volumes_get_errors(pool->volumes, errors, VOLUME_ERRORS_MAX, &count) != 0)
+		show_append(&array, NULL);
+	for (uint32_t i = 0; i < count; i++) {
+		json_t *json = json_object();
+
+		show_text(&json, "volume", errors[i].volume);
+		show_number(&json, "off_bytes", errors[i].off_bytes);
+		show_append(&array, json);
+	}
+	free(errors);
 	return array;
 }
 

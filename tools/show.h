@@ -21,6 +21,8 @@ json_t *show_snapshots(struct daemon *daemon, struct daemon_pool *pool, const ch
 json_t *show_exports(struct daemon *daemon);
 /* The export at this address. */
 json_t *show_export(struct daemon *daemon, const char *address);
+/* An array of {volume, off_bytes}: what was found lost. NULL: no memory. Waits. */
+json_t *show_errors(struct daemon_pool *pool);
 json_t *show_probe(const char *uri, uint64_t size_bytes, const struct disk_probe *probe);
 json_t *show_status(struct daemon *daemon);
 /* Counters of disks, volumes, exports, loops, memory. */

@@ -462,6 +462,7 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 	vols->pool = pool;
 	vols->opts = *opts;
 	vols->loop = pool_loop(pool);
+	vols->scrubbed_ns = loop_now_ns(vols->loop);
 	if (!vols->opts.map_cache_bytes)
 		vols->opts.map_cache_bytes = MAP_CACHE_DEFAULT;
 	if (!vols->opts.overlay_entries_max)

@@ -23,6 +23,18 @@ struct volumes {
 	_Atomic bool squeeze_queued;
 	struct lineage *_Atomic cleaner; /* the one that cleans */
 	_Atomic bool cleaners_wait;
+	_Atomic bool scrub_paused;
+	uint64_t scrubbed_ns;            /* when the last one by schedule began, or the import was */
+	struct disk_care {
+		uint64_t failed_ns;      /* when it was first seen to have failed; 0: it has not */
+		uint64_t retry_ns;       /* next attempt to take it back */
+		uint32_t retries;        /* since the import */
+	} care[POOL_DISKS_MAX];
+	struct rebuild {
+		uint64_t since_ns, done_before; /* when there was last nothing to do */
+		uint64_t left, done, now_ns;
+		bool counted;
+	} rebuild;
 };
 
 /* --- names.c --- */

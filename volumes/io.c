@@ -24,6 +24,7 @@ static void count(const struct vio *vio, int res)
 {
 	struct volume_counters *c = &vio->volume->state->counters;
 
+	vio->volume->state->lin->guest_ios++;
 	c->ios[vio->op]++;
 	c->bytes[vio->op] += vio->len_bytes;
 	c->errors[vio->op] += res < 0;
@@ -229,8 +230,7 @@ static void slow_start(struct vio *vio)
 	start_fiber(class);
 }
 
-/* Reads one block through a private buffer and verifies it; the mapping is looked up again when it has changed. */
-static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m, uint8_t *buf)
+int io_read_block(struct volume_state *vol, uint64_t lba, struct mapping *m, uint8_t *buf)
 {
 	struct lineage *lin = vol->lin;
 	int rc = -EIO;
@@ -258,8 +258,10 @@ static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m,
 		rc = volume_lookup(vol, lba, 1, m, true);
 		if (rc < 0)
 			return rc;
-		if (same_mapping(&before, m))
-			break;           /* it is lost */
+		if (same_mapping(&before, m)) {
+			errors_note(lin, m->segno, m->index, lba);
+			break;
+		}
 	}
 	return -EIO;
 }
@@ -316,7 +318,7 @@ static int read_blocks(struct volume_state *vol, uint64_t lba, uint32_t count, u
 			uint8_t *block = buf + (size_t)j * BLOCK_BYTES;
 
 			if (!good || crc32c(0, block, BLOCK_BYTES) != map[j].crc)
-				rc = read_block(vol, lba + j, &map[j], block);
+				rc = io_read_block(vol, lba + j, &map[j], block);
 		}
 	}
 	return rc;
@@ -701,7 +703,7 @@ static int edge_fetch(struct volume_state *vol, struct edge_block *e, bool *wait
 	if (rc < 0 || same_mapping(&now, &e->have))
 		return rc;
 	*waited = true;
-	rc = read_block(vol, e->lba, &now, e->buf);
+	rc = io_read_block(vol, e->lba, &now, e->buf);
 	if (rc == 0)
 		e->have = now;
 	return rc;

@@ -227,6 +227,7 @@ void lineage_free(struct lineage *lin)
 	refs_release(lin);
 	places_release(lin);
 	log_release(lin);
+	mem_free(lin->errors);
 	list_del(&lin->node);
 	mem_free(lin);
 }

@@ -30,6 +30,7 @@
 #define REF_PAGES_MIN 1024u      /* of reference counts, in memory during a checkpoint: 1/4 of the map cache within these */
 #define REF_PAGES_MAX 65536u
 #define REF_PAGES_KEPT 256u      /* ... and between checkpoints */
+#define BLOCK_ERRORS_MAX 256u    /* blocks known to be lost, of a lineage */
 #define PLACES_MAX 8192u         /* place blocks in memory, per lineage: 32 MiB */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
 #define REPLAY_FIBERS_MAX 32u
@@ -59,6 +60,12 @@ struct mend_stats {
 	uint64_t blocks;                 /* looked at */
 	uint64_t mended;                 /* pieces of columns that were wrong */
 	uint64_t lost;                   /* data blocks that no way gave; some may be of no use any more */
+};
+
+/* A block that could not be had, see errors.c. */
+struct block_error {
+	uint32_t segno, index;
+	uint64_t lba;
 };
 
 /* A segment of the lineage. */
@@ -108,6 +115,7 @@ struct batch {
 	uint32_t crc[BATCH_DATA_MAX];
 	struct seg_io io;
 	struct iovec iov;
+	uint64_t since_ns;               /* submitted */
 	bool done;
 	int res;
 };
@@ -260,6 +268,7 @@ struct lineage {
 	uint64_t flushed_seq;            /* ... and flushed */
 	uint64_t dirty_disks[DISK_SET_WORDS];
 	uint64_t flush_round;            /* counts flushes; the next one */
+	uint64_t flushed_round;          /* the last one that is over */
 	uint64_t unflushed_bytes;
 	struct list flush_waiters;       /* vios, and flush_req of fibers */
 	bool flushing;
@@ -281,6 +290,10 @@ struct lineage {
 
 	/* readers of the current and the previous map generation: a dead segment is freed when its readers are gone */
 	bool mending, mend_again, scrub_wanted;
+	bool mend_sleeps;                /* for guests' sake */
+	uint32_t scrub_at;               /* segment that a scrub goes on with */
+	int64_t write_ns_mending, write_ns_calm; /* means of how long data batches take */
+	uint64_t guest_ios;              /* requests of guests that ended */
 	struct mend_stats mend_stats;
 	uint32_t readers[2];
 	uint32_t reader_gen;
@@ -314,6 +327,8 @@ struct lineage {
 	uint32_t fibers;                 /* running for us */
 	struct waitq fibers_gone;
 	bool closing;
+	struct block_error *errors;      /* [BLOCK_ERRORS_MAX], NULL: none yet */
+	uint32_t error_count;
 	char damage[160];                /* why recovery failed, "" if it did not */
 	uint64_t recovery_us;
 	struct volume_counters counters;
@@ -397,10 +412,24 @@ bool scan_header_valid(const struct lineage *lin, const struct lseg *lseg, uint3
 /* Makes all columns of a batch right, but for rows with blocks that are lost. h: at least its used part. Fiber. */
 int mend_batch(struct lineage *lin, struct lseg *lseg, const struct batch_header *h, struct mend_stats *stats);
 
-/* A disk that is out will come back: durably, all columns on it are lost. Fiber. */
+/* A disk has failed, or is out and will come back: durably, the columns on it of all segments written since the last good
+ * flush are lost. Others hold what they should: they are not written while it is out. Fiber. */
 int mend_lose_disk(struct lineage *lin, uint32_t disk_id);
-/* Mends segments with lost columns, and with `scrub` all, in the background. */
+/* A batch of the data stream took so long to be written. */
+void mend_note_write(struct lineage *lin, uint64_t took_ns);
+/* Mends segments with lost columns, moves columns that should lie elsewhere, and with `scrub` looks at all, in the
+ * background. */
 void mend_start(struct lineage *lin, bool scrub);
+
+/* --- errors.c ---------------------------------------------------------------------------------------------------- */
+
+/* A block of the data stream is lost. */
+void errors_note(struct lineage *lin, uint32_t segno, uint32_t index, uint64_t lba);
+/* So is the batch's nth data block. */
+void errors_note_in(struct lineage *lin, const struct batch_header *h, uint32_t nth);
+/* Calls fn for each image and block that is still lost. No image is freed meanwhile. Fiber. 0 or -ENOMEM. */
+typedef void errors_fn(void *arg, const struct volume_state *vol, uint64_t lba);
+int errors_list(struct lineage *lin, errors_fn *fn, void *arg);
 
 /* --- cleaner.c -------------------------------------------------------------------------------------------------- */
 
@@ -419,6 +448,9 @@ void relocate_start(struct stream *st);
 
 /* --- io.c: requests --------------------------------------------------------------------------------------- */
 
+/* Reads one block through a private buffer and verifies it; the mapping is looked up again when it has changed. -EIO: it is
+ * lost, which is noted. Fiber. */
+int io_read_block(struct volume_state *vol, uint64_t lba, struct mapping *m, uint8_t *buf);
 /* Tries what waits for room; called from the drain task. */
 void io_drain(struct lineage *lin);
 /* Starts fibers for slow operations that wait for one. */
@@ -577,6 +609,7 @@ void volumes_cleaned(struct volumes *vols, struct lineage *lin);
 bool volumes_cleaner_awaited(const struct volumes *vols);
 /* The pool is full: every lineage looks for space. Any loop. */
 void volumes_squeeze(struct volumes *vols);
+bool volumes_scrub_paused(const struct volumes *vols);
 const struct volumes_opts *volumes_options(const struct volumes *vols);
 
 #endif

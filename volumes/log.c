@@ -373,6 +373,8 @@ static void batch_written(struct seg_io *io, int res)
 
 	b->done = true;
 	b->res = res;
+	if (st->id == STREAM_DATA)
+		mend_note_write(lin, loop_now_ns(lin->loop) - b->since_ns);
 	if (retire_done(st))
 		relocate_start(st);
 	if (lin->unflushed_bytes > UNFLUSHED_BYTES_MAX)
@@ -389,6 +391,7 @@ void batch_submit(struct batch *b)
 	batch_fill_header(b);
 	memset(b->buf + (size_t)(1 + b->data) * BLOCK_BYTES, 0, (size_t)(b->total - 1 - b->data) * BLOCK_BYTES);
 	count_written(lin, b);
+	b->since_ns = loop_now_ns(lin->loop);
 	b->iov = (struct iovec){ b->buf, (size_t)b->total * BLOCK_BYTES };
 	b->io = (struct seg_io){ .op = DISK_WRITE, .segment = &b->lseg->seg, .index = b->start, .count = b->total,
 				 .iov = &b->iov, .iov_count = 1, .done = batch_written };
@@ -615,7 +618,8 @@ static bool round_is_whole(const struct lineage *lin, uint64_t round)
 	return true;
 }
 
-/* Disks whose flush failed are lost; that the pool goes on without them is durable before anybody is told of success. */
+/* Disks whose flush failed are lost. That the pool goes on without them, and what they may lack, is durable before anybody
+ * is told of success. */
 static int flush_dirty_disks(struct lineage *lin)
 {
 	uint64_t dirty[DISK_SET_WORDS], round = lin->flush_round++;
@@ -630,8 +634,14 @@ static int flush_dirty_disks(struct lineage *lin)
 			continue;
 		lost = true;
 		rc = lin->policy.m > 0 ? pool_lose_disk(lin->pool, disk) : -EIO;
+		if (rc == 0)
+			rc = mend_lose_disk(lin, disk);
 	}
-	return rc == 0 && lost && !round_is_whole(lin, round) ? -EIO : rc;
+	if (rc == 0 && lost && !round_is_whole(lin, round))
+		rc = -EIO;
+	if (rc == 0)
+		lin->flushed_round = round;
+	return rc;
 }
 
 static void finish_flushed(struct list *vios, int res)

@@ -110,6 +110,8 @@ struct volumes_opts {
 	uint64_t map_cache_bytes;        /* per loop: cache of map nodes; 0: default 64 MiB */
 	uint64_t overlay_entries_max;    /* per lineage: map changes kept in memory until a checkpoint; 0: default */
 	uint64_t checkpoint_log_bytes;   /* per lineage: log written until a checkpoint; bounds recovery; 0: default 1 GiB */
+	uint64_t spare_after_ns;         /* a disk that failed so long ago is replaced by a spare; 0: default 5 min */
+	uint64_t scrub_every_ns;         /* 0: only when asked to */
 };
 
 /* Reads the directory and recovers every lineage (all in parallel). */
@@ -234,19 +236,41 @@ struct volume_watch {
 void volume_watch_add(struct volume *volume, struct volume_watch *watch);
 void volume_watch_del(struct volume_watch *watch);
 
-/* pool_disk_online, with all lineages told what they have lost there; they then mend it. */
+/* pool_disk_online, after all lineages have noted what they may have lost there; they then mend it. */
 int volumes_disk_online(struct volumes *volumes, uint32_t disk_id, struct err *err);
-/* Removes a disk that is out: all its columns are made anew on other disks, then it leaves the pool. -EBUSY: it is in use;
- * -ENOSPC: nothing moves any more, since no other disk has room. */
+/* Removes a disk that is out, or being drained: all its columns are made anew on other disks, then it leaves the pool. -EBUSY:
+ * it is in use; -ENOSPC: nothing moves any more, since no other disk has room. */
 int volumes_disk_remove(struct volumes *volumes, uint32_t disk_id, struct err *err);
-/* Verifies everything and mends what is wrong, in the background. */
+/* pool_disk_drain without `drop`; its columns move in the background. */
+int volumes_disk_drain(struct volumes *volumes, uint32_t disk_id, struct err *err);
+/* Adds the disk, and in the background moves all columns of another one, in use or out, to it and the others; then that one
+ * leaves the pool. -errno: nothing happened, the caller still owns the disk; 1: it was added, but the other one stays. */
+int volumes_disk_replace(struct volumes *volumes, uint32_t disk_id, struct disk *disk, const struct pool_add_opts *opts,
+			 struct err *err) __attribute__((warn_unused_result));
+/* What is to be seen to now and then, about once a second: disks that failed are tried again, and replaced by spares after a
+ * while; columns of crowded disks move; disks that were drained to be dropped leave: then true. Fiber of the pool's loop. */
+bool volumes_tend(struct volumes *volumes);
+/* Verifies everything and mends what is wrong, in the background; or goes on after a pause. */
 int volumes_scrub(struct volumes *volumes) __attribute__((warn_unused_result));
+void volumes_scrub_pause(struct volumes *volumes);
 
 struct mend_info {
-	bool running;
+	bool running;                    /* mending, moving or scrubbing */
+	bool scrubbing, paused;
+	uint64_t rebuild_left_bytes;     /* of columns to be mended or moved */
+	uint64_t rebuild_bytes_per_s, rebuild_left_s; /* 0: not known */
 	uint64_t blocks, mended, lost;   /* since the import: blocks verified, pieces put right, data blocks that cannot be had */
 };
 int volumes_mend_info(struct volumes *volumes, struct mend_info *info) __attribute__((warn_unused_result));
+
+/* Blocks found lost since the import, by reads, mending and scrubs, that are so still. At most `max`; *count of them. */
+struct volume_error {
+	char volume[VOLUME_NAME_BYTES];
+	uint64_t off_bytes;
+};
+#define VOLUME_ERRORS_MAX 1024u
+int volumes_get_errors(struct volumes *volumes, struct volume_error *out, uint32_t max, uint32_t *count)
+    __attribute__((warn_unused_result));
 
 /* Brings checkpoint and liveness up to date and frees dead segments now. */
 int volume_checkpoint(struct volumes *volumes, const char *name, struct err *err);

@@ -104,6 +104,63 @@ removed_disk_is_no_longer_needed() {
     lost_nothing
 }
 
+disk_count_is() {
+    [[ $(json length disk list tank) == "$1" ]]
+}
+
+used_is_zero() {
+    [[ $(json ".[] | select(.id == $1) | .used_bytes" disk list tank) == 0 ]]
+}
+
+drained_disk_can_be_removed() {
+    ctl pool add tank "$tmp/new0.img" --create-size 512M --domain shelf2
+    [[ $(json '.[] | select(.domain == "shelf2") | .state' disk list tank) == online ]]
+    ctl disk drain tank 1
+    is_state 1 draining
+    wait_until 30 used_is_zero 1
+    io "read -P 1 0 8M" "read -P 2 8M 16M" "write -P 3 24M 8M" flush
+    used_is_zero 1
+    ctl disk remove tank 1
+    disk_count_is 2
+    io "read -P 1 0 8M" "read -P 2 8M 16M" "read -P 3 24M 8M"
+    lost_nothing
+}
+
+drain_that_leaves_too_few_disks_is_refused() {
+    fails ctl disk drain tank 2 2>"$tmp/err"
+    grep -q 'needs 2 disks' "$tmp/err"
+}
+
+replaced_disk_leaves_by_itself() {
+    truncate -s 512M "$tmp/new1.img"
+    ctl disk replace tank 2 "$tmp/new1.img"
+    wait_until 30 disk_count_is 2
+    fails disk_state 2
+    io "read -P 1 0 8M" "read -P 2 8M 16M" "read -P 3 24M 8M"
+    lost_nothing
+}
+
+spare_takes_over_from_a_missing_disk() {
+    local lost
+    ctl pool add tank "$tmp/spare.img" --create-size 512M --spare
+    lost=$(json '.[] | select(.state == "online") | .disk' disk list tank | tail -n 1)
+    poold_stop
+    mv "$lost" "$tmp/taken"
+    POOLD_FLAGS="--spare-after 1s" poold_start
+    wait_until 30 fails has_state spare
+    wait_until 30 nothing_to_rebuild
+    io "read -P 1 0 8M" "read -P 2 8M 16M" "read -P 3 24M 8M"
+    lost_nothing
+}
+
+has_state() {
+    json ".[] | select(.state == \"$1\") | .id" disk list tank | grep -q .
+}
+
+nothing_to_rebuild() {
+    [[ $(json .rebuild_left_bytes pool show tank) == 0 ]]
+}
+
 run_test "a policy needs its disks" policy_needs_its_disks
 run_test "writes go on without a disk" writes_go_on_without_a_disk
 run_test "a second disk cannot go too" second_disk_cannot_go_too
@@ -111,4 +168,8 @@ run_test "a disk that is offline stays so over a restart" offline_stays_over_a_r
 run_test "what a disk missed is mended" what_it_missed_is_mended
 run_test "flipped bits are healed" flipped_bits_are_healed
 run_test "a disk that was removed is no longer needed" removed_disk_is_no_longer_needed
+run_test "a disk that was drained can be removed" drained_disk_can_be_removed
+run_test "a drain that leaves too few disks is refused" drain_that_leaves_too_few_disks_is_refused
+run_test "a disk that was replaced leaves by itself" replaced_disk_leaves_by_itself
+run_test "a spare takes over from a missing disk" spare_takes_over_from_a_missing_disk
 end_tests

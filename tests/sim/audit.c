@@ -4,7 +4,7 @@
  * A checkpoint is made in one transaction, so this holds at any moment, whatever crash came before; only lasting damage
  * excuses. Nothing waits here, so that nothing moves meanwhile.
  *
- * What is in no segment is nobody's: audit_poison overwrites it, so that whoever still needs it is found out. Every other
+ * What is in no segment, nor about to be, is nobody's: audit_poison overwrites it, so that whoever still needs it is found out. Every other
  * zone is left as it is, as old content is a trap too. */
 #include <stdio.h>
 #include <string.h>
@@ -134,15 +134,13 @@ static void poison_zone(struct sim_disk *disk, const struct label *label, uint32
 
 void audit_poison(struct world *w)
 {
-	if (!audit_zones(pool_catalog(w->pool)))
-		return;
 	for (uint32_t id = 0; id < w->pool->disk_count; id++) {
 		const struct pool_disk *disk = w->pool->disks[id];
 
 		if (!disk->disk)
 			continue;
 		for (uint32_t zone = w->life % 2; zone < disk->label.zone_count; zone += 2) {
-			if (!is_taken(id, zone))
+			if (!zones_is_taken(&w->pool->zones, (struct zone_addr){ id, zone }))
 				poison_zone(sim_disk_of(w, disk), &disk->label, zone);
 		}
 	}

@@ -320,6 +320,7 @@ static void resize_volume(struct world *w, struct sim_volume *sv)
 
 static void add_disk(struct world *w)
 {
+	struct pool_add_opts opts = { 0 };
 	struct err err = { "" };
 	struct disk *disk;
 	uint64_t since;
@@ -329,7 +330,8 @@ static void add_disk(struct world *w)
 		return;
 	since = manage_begin(w, MANAGE_ADD_DISK, NULL, w->disks);
 	disk = sim_disk_open(&w->disk[w->disks]);
-	rc = disk ? pool_add_disk(w->pool, disk, w->disk[w->disks].writes > 0, &err) : -ENOMEM;
+	opts.force = w->disk[w->disks].writes > 0;
+	rc = disk ? pool_add_disk(w->pool, disk, &opts, &err) : -ENOMEM;
 	if (rc < 0 && disk)
 		disk_close(disk);
 	if (manage_end(w, rc, since, &err))
@@ -440,21 +442,39 @@ static void reimport(struct world *w)
 }
 
 /* Nobody may notice. The pool may say that it cannot do without the disk, or that it is not there. */
+static int change_bad_disk(struct world *w, struct err *err)
+{
+	switch (rng_below(&w->rng, 3)) {
+	case 0: return pool_disk_offline(w->pool, w->config.bad_disk, err);
+	case 1: return volumes_disk_online(w->vols, w->config.bad_disk, err);
+	default: return volumes_scrub(w->vols);
+	}
+}
+
+/* Columns move from a disk, or to those with more room; a drain may be called off. */
+static int change_any_disk(struct world *w, struct err *err)
+{
+	uint32_t disk_id = (uint32_t)rng_below(&w->rng, w->disks);
+
+	switch (rng_below(&w->rng, 5)) {
+	case 0:
+	case 1: return volumes_disk_drain(w->vols, disk_id, err);
+	case 2: return w->config.within || !w->config.any_fault ? volumes_disk_online(w->vols, disk_id, err) : 0;
+	case 3: volumes_scrub_pause(w->vols); return 0;
+	default: volumes_tend(w->vols); return 0;
+	}
+}
+
 static void disk_life(struct world *w)
 {
 	struct err err = { "" };
-	int rc = 0;
+	uint64_t since = env_tick();
+	int rc;
 
-	if (!w->config.within)
-		return;
 	w->counts->manages++;
-	switch (rng_below(&w->rng, 3)) {
-	case 0: rc = pool_disk_offline(w->pool, w->config.bad_disk, &err); break;
-	case 1: rc = volumes_disk_online(w->vols, w->config.bad_disk, &err); break;
-	default: rc = volumes_scrub(w->vols);
-	}
-	trace(TRACE_MANAGE, MANAGE_DISK_LIFE, w->config.bad_disk, (uint64_t)-rc, 0);
-	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV && !world_excuses(w, rc, env_tick()))
+	rc = w->config.within && rng_per_mille(&w->rng, 500) ? change_bad_disk(w, &err) : change_any_disk(w, &err);
+	trace(TRACE_MANAGE, MANAGE_DISK_LIFE, 0, (uint64_t)-rc, 0);
+	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV && rc != -ENOSPC && !world_excuses(w, rc, since))
 		sim_fail("disk life: error %d, %s", -rc, err.msg);
 }
 

@@ -918,7 +918,7 @@ static int add_disk(struct media *of, uint32_t index, bool force, struct err *er
 	int ret;
 
 	media_open(of, disks);
-	ret = pool_add_disk(pool, disks[index], force, err);
+	ret = pool_add_disk(pool, disks[index], &(struct pool_add_opts){ .force = force }, err);
 	for (uint32_t i = 0; i < of->count; i++)
 		if (i != index || ret)
 			disk_close(disks[i]);

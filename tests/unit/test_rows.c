@@ -460,12 +460,12 @@ TEST_ON(8, mend_writes_the_columns_that_differ_and_no_others)
 		uint32_t k = redundant[p].k, cols = k + redundant[p].m;
 
 		assert_int_equal(segment_write(pool, &segment, 0, k * 4, out), 0);
-		assert_int_equal(segment_mend(pool, &segment, 0, k * 4, out), 0);
+		assert_int_equal(segment_mend(pool, &segment, ALL_COLUMNS, 0, k * 4, out), 0);
 		damage_cell(&segment, cols - 1, 2);
-		assert_int_equal(segment_mend(pool, &segment, 0, k * 4, out), 1);
+		assert_int_equal(segment_mend(pool, &segment, ALL_COLUMNS, 0, k * 4, out), 1);
 		for (uint32_t c = 0; c < cols; c++)
 			damage_cell(&segment, c, 3);
-		assert_int_equal(segment_mend(pool, &segment, 0, k * 4, out), cols);
+		assert_int_equal(segment_mend(pool, &segment, ALL_COLUMNS, 0, k * 4, out), cols);
 		for (uint32_t row = 0; row < 4; row++)
 			check_row_from_any_columns(&segment, row, out + (size_t)row * k * BLOCK_BYTES);
 	}
