@@ -26,8 +26,10 @@
  *    32  16*c  entries  {grant 8, segno 4, live 4}
  *
  * Valid if and only if: CRC32C as its pointer says, magic and lineage match, count is in range, every segno is a segment of
- * the lineage with that grant, live is not above the segment's size, and the chain is no longer than the lineage's segments
- * need. Live counts the blocks that maps refer to (data and map nodes); blocks of the table itself are not counted.
+ * the lineage with that grant, or grant is 0 and segno is below 2^24; no segno is there twice, live is not above the segment's
+ * size. Live counts the blocks that maps refer to (data and map nodes); blocks of the table itself are not counted. Grant 0:
+ * the segment was moved, and its live blocks are where the place table says (place_format.h); they also count as live in
+ * the segments that host them. If it still has zones of its own, they are to be freed.
  *
  * Page of reference counts: 2048 numbers le16, see refs.h. Valid if and only if its CRC32C is the map's. */
 #ifndef VOLUMES_MAP_FORMAT_H
@@ -101,6 +103,8 @@ struct lineage_format {
 	struct ptr_format live;
 	le32 refs_height;        /* the map of reference counts, see refs.h */
 	struct ptr_format refs;
+	le32 places_height;      /* the map of place blocks, see places.h */
+	struct ptr_format places;
 };
 
 #define VOLUME_TRIM_PENDING 1u   /* blocks beyond the size are still to be unmapped */
@@ -131,7 +135,7 @@ struct map_root_format {
 	le64 mapped_blocks;
 };
 
-static_assert(sizeof(struct lineage_format) == 72, "lineage object");
+static_assert(sizeof(struct lineage_format) == 88, "lineage object");
 static_assert(sizeof(struct volume_format) == 120, "volume object");
 static_assert(sizeof(struct map_root_format) == 24, "map object");
 

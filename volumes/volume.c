@@ -48,7 +48,8 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	struct lineage_format lf = { .version = le32_of(1), .k = policy.k, .m = policy.m, .seq = le64_of(1),
 				     .head_index = le32_of(UINT32_MAX), .birth = le32_of(1),
 				     .live = { .segno = le32_of(SEGNO_NONE) },
-				     .refs = { .segno = le32_of(SEGNO_NONE) } };
+				     .refs = { .segno = le32_of(SEGNO_NONE) },
+				     .places = { .segno = le32_of(SEGNO_NONE) } };
 	struct volume_state *vol;
 	struct lineage *lin;
 	int rc = pool_use_policy(vols->pool, policy);
@@ -353,7 +354,7 @@ static int info_on_home(void *arg)
 	for (uint32_t i = 0; i < vol->layers; i++)
 		info->mapped_blocks += vol->layer[i]->changes.items.count - vol->layer[i]->changes.holes;
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
-		info->segments += lin->segs[i] != NULL;
+		info->segments += lin->segs[i] && lseg_has_zones(lin->segs[i]);
 	info->parked = lin->nospace && (!list_empty(&lin->wait_writes) || lin->slow[SLOW_WRITES].running > 0);
 	info->failed = lin->failed != 0;
 	info->recovery_us = lin->recovery_us;
