@@ -10,11 +10,11 @@
 #define WRITES_A_TURN 16u
 
 struct ref_page {
+	le16 count[REFS_PER_PAGE];       /* block-aligned */
 	struct list node;
 	struct lseg *lseg;
 	uint32_t n;                      /* of the segment */
 	bool dirty;
-	le16 *count;                     /* [REFS_PER_PAGE], block-aligned */
 };
 
 static uint32_t pages_per_segment(const struct lineage *lin)
@@ -51,28 +51,21 @@ int refs_init(struct lineage *lin)
 
 static struct ref_page *page_new(struct lseg *lseg, uint32_t n)
 {
-	struct ref_page *page = mem_alloc(sizeof(*page));
+	struct ref_page *page = mem_alloc_aligned(BLOCK_BYTES, sizeof(*page));
 
-	if (!page)
-		return NULL;
-	*page = (struct ref_page){ .lseg = lseg, .n = n, .count = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES) };
-	if (page->count)
-		return page;
-	mem_free(page);
-	return NULL;
-}
-
-static void page_free(struct ref_page *page)
-{
-	mem_free(page->count);
-	mem_free(page);
+	if (page) {
+		page->lseg = lseg;
+		page->n = n;
+		page->dirty = false;
+	}
+	return page;
 }
 
 static void drop_page(struct refs *refs, struct ref_page *page)
 {
 	page->lseg->ref_page[page->n] = NULL;
 	list_del(&page->node);
-	page_free(page);
+	mem_free(page);
 	refs->page_count--;
 }
 
@@ -170,7 +163,7 @@ static int load_page(struct lineage *lin, struct lseg *lseg, uint32_t n, struct 
 		return rc < 0 ? rc : -ENOMEM;
 	rc = read_page(lin, page);
 	if (rc < 0) {
-		page_free(page);
+		mem_free(page);
 		return rc;
 	}
 	lseg->ref_page[n] = page;
