@@ -62,7 +62,7 @@ DISKS_SRCS   := $(filter-out $(DRIVERS_SRCS),$(wildcard pool/disks/*.c))
 POOL_SRCS    := $(wildcard pool/*.c)
 VOLUMES_SRCS := $(wildcard volumes/*.c)
 SNAPSHOTS_SRCS := $(wildcard snapshots/*.c)
-CHECK_SRCS   := $(wildcard check/*.c)
+CHECK_SRCS   := $(wildcard tools/check/*.c)
 TARGETS_SRCS := $(wildcard targets/*.c)
 
 POOLCTL_SRCS := $(wildcard tools/poolctl*.c tools/rpc.c)

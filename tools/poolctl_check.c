@@ -1,4 +1,4 @@
-/* poolctl check: the disks of a pool that is not open, read by check/, which shares nothing with poold. */
+/* poolctl check: the disks of a pool that is not open, read by tools/check/, which shares nothing with poold. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "check/check.h"
+#include "tools/check/check.h"
 #include "tools/poolctl.h"
 
 struct checked {

@@ -21,7 +21,7 @@ from_the_root() {
 # points_down: floors by folder. vmm-glue stands between targets and tools, and a rule of its own narrows what it takes.
 points_down() {
     all_includes | awk '
-        BEGIN { split("pool/base pool/runtime pool/disks pool volumes snapshots check targets tools", at, " ")
+        BEGIN { split("pool/base pool/runtime pool/disks pool volumes snapshots tools/check targets tools", at, " ")
             for (i in at) floor_of[at[i]] = i
             floor_of["vmm-glue"] = floor_of["targets"] + 0.5 }
         function folder(path) { sub(/\/[^\/]*$/, "", path); return path }
@@ -65,7 +65,7 @@ rule "internal headers stay in their folder" internal_stays
 rule "the engine sees neither system nor reactor" engine_is_closed
 rule "vmm-glue takes only vhost_proto and pool/base" \
     allowed_only '^vmm-glue/' '^(vmm-glue/|pool/base/|targets/vhost_(proto|format)\.h)'
-rule "the check shares nothing with those who write" allowed_only '^check/' '^(check/|pool/base/crc32c\.h)'
+rule "the check shares nothing with those who write" allowed_only '^tools/check/' '^(tools/check/|pool/base/crc32c\.h)'
 rule "poolctl takes only rpc, streams, the check and pool/base" \
-    allowed_only '^tools/(poolctl[^/]*|rpc)\.[ch]$' '^(tools/(poolctl[^/]*|rpc|version)\.h$|snapshots/stream(_format)?\.h$|check/check\.h$|pool/base/)'
+    allowed_only '^tools/(poolctl[^/]*|rpc)\.[ch]$' '^(tools/(poolctl[^/]*|rpc|version)\.h$|snapshots/stream(_format)?\.h$|tools/check/check\.h$|pool/base/)'
 end_rules

@@ -1,4 +1,4 @@
-/* Oracle of exact counts: what the disks say of each other must agree. The offline check (check/check.h) says whether it does,
+/* Oracle of exact counts: what the disks say of each other must agree. The offline check (tools/check/check.h) says whether it does,
  * from the simulated disks' pages, as it would from the disks of a machine that was switched off at this moment.
  *
  * A checkpoint is made in one transaction, so this holds at any moment, whatever crash came before; only lasting damage
@@ -9,13 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "check/check.h"
+#include "tools/check/check.h"
 #include "pool/catalog.h"
 #include "pool/pool_int.h"
 #include "tests/sim/trace.h"
 #include "tests/sim/world.h"
 
-#define ZONES_MAX 512u        /* of a disk */
 
 static struct sim_disk *sim_disk_of(struct world *w, const struct pool_disk *disk)
 {
@@ -75,43 +74,6 @@ bool audit_pool(struct world *w)
 }
 
 /* ---- zones ---- */
-
-/* By disk and zone: belongs to a segment. As of the last look. */
-static uint8_t taken[SIM_DISKS_MAX][ZONES_MAX / 8];
-
-static bool is_taken(uint32_t disk, uint32_t zone)
-{
-	return taken[disk][zone / 8] & 1u << zone % 8;
-}
-
-static bool take_zones(const struct segment *segment)
-{
-	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++) {
-		const struct zone_addr *zone = &segment->cols[c];
-
-		if (zone->disk_id >= SIM_DISKS_MAX)
-			continue;        /* lost, and not yet made again */
-		if (is_taken(zone->disk_id, zone->zone)) {
-			sim_fail("audit: zone %u of disk %u is in two segments", zone->zone, zone->disk_id);
-			return false;
-		}
-		taken[zone->disk_id][zone->zone / 8] |= (uint8_t)(1u << zone->zone % 8);
-	}
-	return true;
-}
-
-static bool audit_zones(const struct catalog *cat)
-{
-	struct segment segment;
-
-	memset(taken, 0, sizeof(taken));
-	for (const struct cat_obj *obj = catalog_next(cat, CAT_SEGMENT, 0); obj;
-	     obj = catalog_next(cat, CAT_SEGMENT, obj->id + 1)) {
-		if (!segment_from_obj(obj, &segment) || !take_zones(&segment))
-			return false;
-	}
-	return true;
-}
 
 static void poison_zone(struct sim_disk *disk, const struct label *label, uint32_t zone)
 {

@@ -2,7 +2,7 @@
  * sum over its data cells j of cell_j / ((k + p) xor j), in the field of 256 elements with the polynomial 0x11d. */
 #include <string.h>
 
-#include "check/check_int.h"
+#include "tools/check/check_int.h"
 
 #define TRIES_MAX 1024u
 

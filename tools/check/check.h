@@ -13,8 +13,8 @@
  *
  * What is in the log behind the last checkpoint is not looked at: recovery decides about it. Memory: about 5 bytes for each
  * block of the log. Any thread; all of it waits for reads. */
-#ifndef CHECK_CHECK_H
-#define CHECK_CHECK_H
+#ifndef TOOLS_CHECK_CHECK_H
+#define TOOLS_CHECK_CHECK_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check/check_int.h"
+#include "tools/check/check_int.h"
 #include "pool/base/crc32c.h"
 
 #define RECORD_HEAD 64u

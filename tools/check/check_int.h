@@ -1,15 +1,17 @@
-/* Inside check/. */
-#ifndef CHECK_CHECK_INT_H
-#define CHECK_CHECK_INT_H
+/* Inside tools/check/. */
+#ifndef TOOLS_CHECK_CHECK_INT_H
+#define TOOLS_CHECK_CHECK_INT_H
 
 #include <stddef.h>
 
-#include "check/check.h"
+#include "tools/check/check.h"
 
 #define BLOCK 4096u
 #define COLS_MAX 24u
 #define NONE UINT32_MAX
 #define UUID_BYTES 16
+
+#define DISK_OBJECT_BYTES 120u
 
 enum { KIND_POOL = 1, KIND_DISK, KIND_SEGMENT, KIND_LINEAGE, KIND_VOLUME, KIND_MAP };
 enum { STREAM_OF_DATA, STREAM_OF_META, STREAM_OF_MOVED };

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check/check_int.h"
+#include "tools/check/check_int.h"
 #include "pool/base/crc32c.h"
 
 bool problem(struct check *c, const char *what, const char *where_fmt, ...)

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check/check_int.h"
+#include "tools/check/check_int.h"
 #include "pool/base/crc32c.h"
 
 #define PLACE_MAGIC 0x636c7070u
@@ -116,7 +116,7 @@ static void disks_check(struct check *c)
 		const struct object *o = &c->objects[i];
 		uint64_t id = object_id(o);
 
-		if (o->len_bytes != 48 || id >= CHECK_DISKS_MAX)
+		if (o->len_bytes != DISK_OBJECT_BYTES || id >= CHECK_DISKS_MAX)
 			problem(c, "its object makes no sense", "disk number %llu", (unsigned long long)id);
 		else if (get(o->data + 28, 4) == 0 && !c->member[id].disk && !c->opts->partial)
 			problem(c, "it belongs to the pool and is in use, but was not given", "disk number %llu",

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "check/check_int.h"
+#include "tools/check/check_int.h"
 
 #define COPIES 4u
 #define KIB 1024ull
