@@ -27,7 +27,9 @@
 	X(SEGMENT, 3, "segment and its zones; id = grant number (pool)") \
 	X(LINEAGE, 4, "lineage: policy, checkpoint (volumes)") \
 	X(VOLUME, 5, "volume: name, size, flags (volumes)") \
-	X(MAP, 6, "map root of a volume, same id (volumes)")
+	X(MAP, 6, "map root of a volume, same id (volumes)") \
+	X(OPTIONS, 7, "options of a volume, same id (volumes)") \
+	X(GROUP, 8, "limits that volumes share (volumes)")
 
 enum catalog_kind {
 #define X(name, number, what) CAT_##name = number,

@@ -153,6 +153,23 @@ int daemon_volume_delete(struct daemon *daemon, const char *name, bool with_snap
 /* new_name: with the pool, which stays, or without it. Exports go on, also those of snapshots. */
 int daemon_volume_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
 	__attribute__((warn_unused_result));
+/* Limits of rate to be changed, and the others are to stay. See struct volume_limits. */
+struct limits_request {
+	bool set_iops, set_bps, set_burst;
+	uint64_t iops, bps;
+	uint32_t burst_ms;
+};
+struct options_request {
+	struct limits_request limits;
+	const char *group; /* NULL: as it is */
+	bool no_group;
+};
+int daemon_volume_set(struct daemon *daemon, const char *name, const struct options_request *request, struct err *err)
+	__attribute__((warn_unused_result));
+/* "POOL/GROUP". Makes it if there is none. */
+int daemon_qos_set(struct daemon *daemon, const char *name, const struct limits_request *request, struct err *err)
+	__attribute__((warn_unused_result));
+int daemon_qos_delete(struct daemon *daemon, const char *name, struct err *err) __attribute__((warn_unused_result));
 /* A new volume, of the same pool, from a snapshot, or from what a volume holds now. */
 int daemon_clone(struct daemon *daemon, const char *from, const char *new_name, struct err *err)
 	__attribute__((warn_unused_result));

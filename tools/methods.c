@@ -305,6 +305,73 @@ static int volume_delete_method(void *daemon, struct params *params, json_t **re
 	return ret ? ret : daemon_volume_delete(daemon, name, with_snapshots, err);
 }
 
+/* --- options ---------------------------------------------------------------------------------------------- */
+
+static struct limits_request limits_params(struct params *params)
+{
+	return (struct limits_request){
+		.set_iops = param_given(params, "iops"),
+		.set_bps = param_given(params, "bps"),
+		.set_burst = param_given(params, "burst_ms"),
+		.iops = param_u64_or(params, "iops", VOLUME_IOPS_MAX, 0),
+		.bps = param_u64_or(params, "bps", VOLUME_BPS_MAX, 0),
+		.burst_ms = (uint32_t)param_u64_or(params, "burst_ms", VOLUME_BURST_MS_MAX, 0),
+	};
+}
+
+static int volume_set_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	struct options_request request = {
+		.limits = limits_params(params),
+		.group = param_text_or(params, "group", NULL),
+		.no_group = param_flag(params, "no_group"),
+	};
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_volume_set(daemon, name, &request, err);
+	if (ret == 0)
+		*result = shown_image(daemon, name);
+	return ret;
+}
+
+static int qos_set_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "group");
+	struct limits_request request = limits_params(params);
+	int ret = params_end(params);
+
+	(void)result;
+	return ret ? ret : daemon_qos_set(daemon, name, &request, err);
+}
+
+static int qos_delete_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "group");
+	int ret = params_end(params);
+
+	(void)result;
+	return ret ? ret : daemon_qos_delete(daemon, name, err);
+}
+
+static int qos_list_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	struct daemon_pool *pool;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_get(daemon, name, &pool, err);
+	if (ret)
+		return ret;
+	ret = give(show_groups(pool), result, err);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+/* --- clones ----------------------------------------------------------------------------------------------- */
+
 static int clone_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
 	const char *from = param_text(params, "from");
@@ -533,6 +600,10 @@ const struct jsonrpc_method methods[] = {
 	{ "volume.resize", volume_resize_method, "volume, size_bytes or delta_bytes[, force]: change the size" },
 	{ "volume.rename", volume_rename_method, "volume, new_name: change the name" },
 	{ "volume.delete", volume_delete_method, "volume[, snapshots]: delete a volume and its data" },
+	{ "volume.set", volume_set_method, "volume[, iops, bps, burst_ms, group, no_group]: change its options" },
+	{ "qos.set", qos_set_method, "group[, iops, bps, burst_ms]: limits that volumes share" },
+	{ "qos.list", qos_list_method, "pool: its groups of limits" },
+	{ "qos.delete", qos_delete_method, "group: delete a group that no volume is in" },
 	{ "clone", clone_method, "from, volume: make a volume from a snapshot or a volume" },
 	{ "snapshot.create", snapshot_create_method, "snapshots: make snapshots of volumes of a pool, at one instant" },
 	{ "snapshot.list", snapshot_list_method, "[pool or volume]: snapshots of volumes of open pools" },

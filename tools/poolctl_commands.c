@@ -46,6 +46,20 @@ static const struct cli_option volume_create_options[] = {
 	{ "policy", 0, "POLICY", false, "redundancy: plain, mirror2, mirror3 or ec:K+M" },
 	{ 0 },
 };
+#define LIMIT_OPTIONS                                                                     \
+	{ "iops", 0, "N", false, "requests a second; 0: no limit" },                          \
+	{ "bps", 0, "SIZE", false, "bytes a second, such as 100M; 0: no limit" },             \
+	{ "burst", 0, "SECONDS", false, "for how long what is not used is saved up (1)" }
+static const struct cli_option volume_set_options[] = {
+	LIMIT_OPTIONS,
+	{ "group", 0, "GROUP", false, "share the limits of this group" },
+	{ "no-group", 0, NULL, false, "share none" },
+	{ 0 },
+};
+static const struct cli_option qos_set_options[] = {
+	LIMIT_OPTIONS,
+	{ 0 },
+};
 static const struct cli_option volume_resize_options[] = {
 	{ "force", 'f', NULL, false, "shrink: what is beyond the new size is lost" },
 	{ 0 },
@@ -101,6 +115,11 @@ const struct cli_command cli_commands[] = {
 	{ "volume", "rename", "POOL/VOLUME NAME", NULL, cli_volume_rename, false, "give a volume another name" },
 	{ "volume", "delete", "POOL/VOLUME", volume_delete_options, cli_volume_delete, false,
 	  "delete a volume and its data" },
+	{ "volume", "set", "POOL/VOLUME", volume_set_options, cli_volume_set, false, "limit a volume's rate" },
+	{ "qos", "set", "POOL/GROUP", qos_set_options, cli_qos_set, false,
+	  "make a group of volumes that share limits, or change it" },
+	{ "qos", "list", "POOL", NULL, cli_qos_list, false, "list groups" },
+	{ "qos", "delete", "POOL/GROUP", NULL, cli_qos_delete, false, "delete a group" },
 	{ "snapshot", "create", "POOL/VOLUME@NAME...", NULL, cli_snapshot_create, false,
 	  "make snapshots of volumes of one pool, all at one instant" },
 	{ "snapshot", "list", "[POOL|POOL/VOLUME]", NULL, cli_snapshot_list, false, "list snapshots" },

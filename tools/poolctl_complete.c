@@ -61,12 +61,20 @@ static void offer(const char *text, const char *prefix)
 		puts(text);
 }
 
-/* "POOL/VOLUME@", to be gone on with. */
+/* "POOL/VOLUME@" and "POOL/", to be gone on with. */
 static void offer_at(const char *volume, const char *prefix)
 {
 	char text[256];
 
 	snprintf(text, sizeof(text), "%s@", volume);
+	offer(text, prefix);
+}
+
+static void offer_slash(const char *pool, const char *prefix)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s/", pool);
 	offer(text, prefix);
 }
 
@@ -125,6 +133,7 @@ static const struct {
 	{ "POOL/VOLUME", "volume.list", "volume", offer },
 	{ "POOL/VOLUME@SNAPSHOT", "snapshot.list", "snapshot", offer },
 	{ "POOL/VOLUME@NAME", "volume.list", "volume", offer_at },
+	{ "POOL/GROUP", "pool.list", "name", offer_slash },
 	{ "POOL|POOL/VOLUME", "pool.list", "name", offer },
 	{ "POOL|POOL/VOLUME", "volume.list", "volume", offer },
 	{ "POOL/VOLUME[@SNAPSHOT]", "volume.list", "volume", offer },

@@ -47,6 +47,18 @@ enum cli_exit cli_volume_list(struct cli *cli)
 	return CLI_OK;
 }
 
+static void print_options(const json_t *volume)
+{
+	const json_t *options = json_object_get(volume, "options");
+
+	printf("limits      %s\n", cli_limits_text(options));
+	if (*cli_text(options, "group"))
+		printf("group       %s\n", cli_text(options, "group"));
+	if (cli_number(volume, "throttled") > 0)
+		printf("held back   %llu requests, for %.3f s in all\n", cli_number(volume, "throttled"),
+		       (double)cli_number(volume, "throttled_us") / 1e6);
+}
+
 static void print_volume(const json_t *volume)
 {
 	const char *state = cli_text(volume, "state");
@@ -61,6 +73,7 @@ static void print_volume(const json_t *volume)
 		printf("            writes wait for space: add a disk to the pool, or delete data\n");
 	if (strcmp(state, "failed") == 0)
 		printf("            it can be read only: export and import the pool\n");
+	print_options(volume);
 	printf("created     %s\nsegments    %llu\nexports     %s\n", cli_time_text(volume, "created_s"),
 	       cli_number(volume, "segments"), cli_addresses_text(volume));
 }

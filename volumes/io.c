@@ -835,12 +835,11 @@ static bool acceptable(const struct volume_state *vol, const struct vio *vio)
 	return in_range(vol, vio);
 }
 
-void volume_submit(struct volume *volume, struct vio *vio)
+void volume_start(struct vio *vio)
 {
-	struct volume_state *vol = (struct volume_state *)volume;
+	struct volume_state *vol = state_of(vio);
 	struct lineage *lin = vol->lin;
 
-	vio->volume = volume;
 	if (!acceptable(vol, vio)) {
 		vio_finish_soon(vio, -EINVAL);
 		return;
@@ -858,8 +857,27 @@ void volume_submit(struct volume *volume, struct vio *vio)
 	}
 }
 
+/* Flushes have nothing to pay, and what we do ourselves is not the guest's. */
+static bool held_back(const struct volume_state *vol, struct vio *vio)
+{
+	return vio->op != VIO_FLUSH && !vio->internal && acceptable(vol, vio) && throttle_hold(vol->throttle, vio);
+}
+
+void volume_submit(struct volume *volume, struct vio *vio)
+{
+	const struct volume_state *vol = (const struct volume_state *)volume;
+
+	vio->volume = volume;
+	if (!vol->throttle || !held_back(vol, vio))
+		volume_start(vio);
+}
+
 void volume_cancel(struct volume *volume)
 {
+	struct throttle *throttle = ((struct volume_state *)volume)->throttle;
+
+	if (throttle)
+		throttle_cancel(throttle);
 	lineage_drain_soon(((struct volume_state *)volume)->lin);
 }
 

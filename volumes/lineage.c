@@ -89,6 +89,8 @@ void volume_state_free(struct volume_state *vol)
 	layers_release(vol);
 	if (vol->spare)
 		layer_put(vol->spare);
+	if (vol->throttle)
+		throttle_free(vol->throttle);
 	mem_free(vol);
 }
 

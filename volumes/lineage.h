@@ -9,6 +9,7 @@
 #include "volumes/batch_format.h"
 #include "volumes/nodecache.h"
 #include "volumes/overlay.h"
+#include "volumes/qos.h"
 #include "volumes/refs.h"
 #include "volumes/volume.h"
 
@@ -167,6 +168,7 @@ struct volume_state {
 	uint64_t created_s;
 	uint32_t flags;
 	uint32_t opens;                  /* owner: the pool's loop */
+	struct volume_options options;   /* owner: the pool's loop */
 	/* fork: what a fresh image begins with */
 	uint32_t origin;                 /* number of the image it was made from; NUMBER_NONE */
 	uint64_t fork_seq;               /* batches before it are seen */
@@ -186,6 +188,7 @@ struct volume_state {
 	struct map_root new_root;
 	uint64_t new_mapped;
 	struct list watches;
+	struct throttle *throttle;       /* NULL: no limits */
 	struct volume_counters counters;
 };
 
@@ -375,6 +378,8 @@ void io_drain(struct lineage *lin);
 /* Starts fibers for slow operations that wait for one. */
 void io_start_slow(struct lineage *lin);
 void vio_finish(struct vio *vio, int res);
+/* Begins a request that is not, or no longer, held back by limits. */
+void volume_start(struct vio *vio);
 /* vio->done in a later task. */
 void vio_finish_soon(struct vio *vio, int res);
 void io_release_loop(struct vloop *vl);

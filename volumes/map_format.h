@@ -131,6 +131,32 @@ struct map_root_format {
 	le64 mapped_blocks;
 };
 
+/* Limits of rate; 0: none. */
+struct limits_format {
+	le64 iops, bps;
+	le32 burst_ms;
+	le32 zero;
+};
+
+/* CAT_OPTIONS object, same id as its volume: what may be changed of it at any time. None: all of it zero. */
+struct options_format {
+	le32 version;            /* 1 */
+	le32 zero;
+	struct limits_format limits;
+	le64 group;              /* id of a CAT_GROUP object, 0: none */
+};
+
+/* CAT_GROUP object: limits that volumes share. */
+struct group_format {
+	le32 version;            /* 1 */
+	le32 zero;
+	struct limits_format limits;
+	uint8_t name[POOL_NAME_MAX];     /* zero padded */
+};
+
+static_assert(sizeof(struct limits_format) == 24, "limits");
+static_assert(sizeof(struct options_format) == 40, "options object");
+static_assert(sizeof(struct group_format) == 96, "group object");
 static_assert(sizeof(struct lineage_format) == 72, "lineage object");
 static_assert(sizeof(struct volume_format) == 120, "volume object");
 static_assert(sizeof(struct map_root_format) == 24, "map object");

@@ -24,7 +24,7 @@ static int check_size(uint64_t *size_bytes, struct err *err)
 /* --- create and delete -------------------------------------------------------------------------------------- */
 
 static int commit_new(struct volumes *vols, const struct volume_state *vol, const struct lineage_format *lf,
-		      const struct volume_format *vf)
+		      const struct volume_format *vf, const struct volume_options *options)
 {
 	struct cat_txn txn;
 	int rc;
@@ -33,13 +33,14 @@ static int commit_new(struct volumes *vols, const struct volume_state *vol, cons
 	pool_put_policy_in(vols->pool, vol->lin->policy, &txn);
 	cat_put(&txn, CAT_LINEAGE, vol->lin->id, lf, sizeof(*lf));
 	cat_put(&txn, CAT_VOLUME, vol->id, vf, sizeof(*vf));
+	options_put_in(vols, vol->id, options, &txn);
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
 	return rc;
 }
 
 static int create_lineage(struct volumes *vols, const struct volume_create_opts *opts, uint64_t size_bytes,
-			  struct err *err)
+			  const struct volume_options *options, struct err *err)
 {
 	struct policy policy = opts->policy.k ? opts->policy : (struct policy){ 1, 0 };
 	struct volume_format vf = { .version = le32_of(1), .size_bytes = le64_of(size_bytes),
@@ -66,7 +67,9 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 		directory_start_lineage(lin, &lf); /* first all that needs memory */
 	rc = vol ? lin->failed : -ENOMEM;
 	if (rc == 0)
-		rc = commit_new(vols, vol, &lf, &vf);
+		rc = options_prepare(vol, options);
+	if (rc == 0)
+		rc = commit_new(vols, vol, &lf, &vf, options);
 	if (rc < 0) {
 		(void)directory_stop_lineage(lin, true);
 		lineage_free(lin);
@@ -74,11 +77,13 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	}
 	list_push_back(&vols->lineages, &lin->node);
 	(void)directory_add(vols, vol);
+	options_apply(vol, options);
 	return 0;
 }
 
 int volume_create(struct volumes *vols, const struct volume_create_opts *opts, struct err *err)
 {
+	struct volume_options options = opts->options;
 	uint64_t size_bytes = opts->size_bytes;
 	int rc;
 
@@ -89,7 +94,9 @@ int volume_create(struct volumes *vols, const struct volume_create_opts *opts, s
 	if (rc == 0 && opts->policy.k)
 		rc = pool_check_policy(vols->pool, opts->policy, err);
 	if (rc == 0)
-		rc = create_lineage(vols, opts, size_bytes, err);
+		rc = options_check(vols, &options, err);
+	if (rc == 0)
+		rc = create_lineage(vols, opts, size_bytes, &options, err);
 	fmutex_unlock(&vols->change);
 	return rc;
 }
@@ -107,6 +114,7 @@ static void delete_objects(struct volumes *vols, const struct lineage *lin, stru
 		if (le64_get(((const struct volume_format *)obj->data)->lineage) != lin->id)
 			continue;
 		cat_del(txn, CAT_VOLUME, obj->id);
+		options_put_in(vols, obj->id, NULL, txn);
 		if (catalog_get(cat, CAT_MAP, obj->id))
 			cat_del(txn, CAT_MAP, obj->id);
 	}
@@ -375,7 +383,7 @@ static int fill_info(struct volume_state *vol, struct volume_info *info)
 	const struct volume_state *origin;
 
 	*info = (struct volume_info){ .id = vol->id, .created_s = vol->created_s, .policy = vol->lin->policy,
-				      .home = vol->lin->loop->index, .opens = vol->opens };
+				      .home = vol->lin->loop->index, .opens = vol->opens, .options = vol->options };
 	info->snapshot = vol->flags & VOLUME_SNAPSHOT;
 	info->snapshots = vol->snapshot_count;
 	directory_name(vol, info->name);

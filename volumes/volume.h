@@ -91,10 +91,28 @@ int volumes_open(struct pool *pool, const struct volumes_opts *opts, struct volu
 /* Checkpoints and closes all lineages. All volumes must be closed. */
 void volumes_close(struct volumes *volumes);
 
+/* Limits of rate: 0, none. What a volume does not use is saved up for `burst`, and may be used at once. */
+struct volume_limits {
+	uint64_t iops;                   /* requests a second, flushes aside; at most VOLUME_IOPS_MAX */
+	uint64_t bps;                    /* bytes read and written a second; VOLUME_BPS_MIN .. VOLUME_BPS_MAX */
+	uint32_t burst_ms;               /* at most VOLUME_BURST_MS_MAX; 0: the default, 1000 */
+};
+#define VOLUME_IOPS_MAX 1000000000ull
+#define VOLUME_BPS_MIN 4096ull
+#define VOLUME_BPS_MAX (1ull << 40)
+#define VOLUME_BURST_MS_MAX 3600000u
+
+/* What may be changed of a volume at any time. A clone begins with none of it. */
+struct volume_options {
+	struct volume_limits limits;
+	char group[POOL_NAME_MAX + 1];   /* whose limits it shares; "": none */
+};
+
 struct volume_create_opts {
 	const char *name;
 	uint64_t size_bytes;             /* rounded up to 4 KiB; 1 .. VOLUME_SIZE_MAX */
 	struct policy policy;            /* {0, 0}: plain */
+	struct volume_options options;
 };
 int volume_create(struct volumes *volumes, const struct volume_create_opts *opts, struct err *err);
 /* A volume or a snapshot, of which clones and other snapshots may exist. It is gone at once; what it held alone comes back in
@@ -102,6 +120,22 @@ int volume_create(struct volumes *volumes, const struct volume_create_opts *opts
 int volume_delete(struct volumes *volumes, const char *name, bool with_snapshots, struct err *err);
 /* A snapshot keeps its volume: "VOLUME@OLD" to "VOLUME@NEW". */
 int volume_rename(struct volumes *volumes, const char *name, const char *new_name, struct err *err);
+/* Takes effect at once, also on requests that are held back. -EROFS: a snapshot; -ENOENT: no such group. */
+int volume_set_options(struct volumes *volumes, const char *name, const struct volume_options *options, struct err *err);
+
+/* Limits that volumes of the pool share, which may live on several loops. */
+struct volume_group {
+	char name[POOL_NAME_MAX + 1];
+	struct volume_limits limits;
+	uint32_t volumes;                /* that share them */
+};
+/* Makes a group, or changes its limits. */
+int volume_group_set(struct volumes *volumes, const char *name, const struct volume_limits *limits, struct err *err);
+/* -EBUSY: volumes share it. */
+int volume_group_delete(struct volumes *volumes, const char *name, struct err *err);
+/* In no order; fn must not wait. Pool's loop. */
+void volume_group_for_each(struct volumes *volumes, void (*fn)(void *arg, const struct volume_group *group), void *arg);
+
 /* Grows or shrinks, open or not. What is beyond a smaller size is gone and reads as zeroes if it grows again. */
 int volume_resize(struct volumes *volumes, const char *name, uint64_t size_bytes, struct err *err);
 
@@ -129,6 +163,7 @@ struct volume_counters {
 	uint64_t ios[VIO_OP_COUNT], bytes[VIO_OP_COUNT], errors[VIO_OP_COUNT];
 	uint64_t data_bytes_written;     /* to disks: batches, headers and padding included */
 	uint64_t meta_bytes_written;     /* to disks: map nodes, liveness */
+	uint64_t throttled, throttled_ns; /* requests held back by limits, and how long in all */
 	uint64_t batches, checkpoints, cleaned_segments, map_cache_hits, map_cache_misses, checksum_errors;
 };
 
@@ -139,6 +174,7 @@ struct volume_info {
 	bool snapshot;
 	uint32_t snapshots;              /* that the volume has */
 	uint64_t id, size_bytes, created_s;
+	struct volume_options options;
 	struct policy policy;
 	uint64_t mapped_blocks;          /* exact after a checkpoint; before, overwrites are counted twice */
 	uint64_t segments;               /* held, with dead blocks in them */
