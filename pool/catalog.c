@@ -121,6 +121,7 @@ int catalog_new(const struct uuid *pool_uuid, struct catalog **out)
 	fmutex_init(&cat->commit_lock);
 	list_init(&cat->waiting);
 	cat->next_id = 1;
+	cat->next_generation = 1;
 	cat->journal_pos = UINT64_MAX; /* no journal before the first checkpoint */
 	*out = cat;
 	return 0;
@@ -557,9 +558,13 @@ int catalog_checkpoint(struct catalog *cat)
 	return ret;
 }
 
-int catalog_resume(struct catalog *cat)
+int catalog_resume(struct catalog *cat, bool without_some)
 {
 	int ret;
+
+	/* Past whatever the others may have; twice, as an attempt without other disks may have gone past that too. */
+	if (without_some)
+		cat->next_generation += CAT_UNSEEN_GENERATIONS + 2;
 
 	fmutex_lock(&cat->commit_lock);
 	do {
@@ -571,6 +576,10 @@ int catalog_resume(struct catalog *cat)
 	} while (ret > 0);
 	if (!ret)
 		ret = checkpoint_locked(cat, cat->loss_fn != NULL);
+	if (!ret && without_some) {
+		cat->next_generation += CAT_UNSEEN_GENERATIONS;
+		ret = checkpoint_locked(cat, false);
+	}
 	fmutex_unlock(&cat->commit_lock);
 	return ret;
 }

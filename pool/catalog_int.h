@@ -48,7 +48,7 @@ struct cat_disk {
 	_Atomic bool *failed; /* set when a write or flush fails */
 	bool out;	      /* failed, and accounted for: it gets no more writes */
 	bool stale;	      /* loading: it ends before the last acknowledged transaction */
-	bool behind;	      /* loading: it lacks the newest checkpoint of all */
+	bool behind;	      /* loading: a crash kept the newest checkpoint from it */
 	struct cat_stamp own; /* loading: its newest checkpoint */
 	struct disk_io io;    /* of the running parallel write */
 	struct iovec iov;
@@ -71,6 +71,7 @@ struct catalog {
 	uint64_t stamp, generation, seq;     /* of the last checkpoint; of the last durable transaction */
 	uint64_t settled_seq;                /* transactions up to here are on every disk that is not out */
 	struct cat_stamp newest;	     /* checkpoint that a disk may have at most, whether its write was completed or not */
+	uint64_t next_generation;            /* of the next attempt at a checkpoint */
 	uint64_t journal_pos, journal_bytes; /* next record; the smallest journal of all disks */
 	uint64_t payload_max;                /* of a checkpoint, on the smallest area */
 	bool broken;                         /* an I/O failed: what is durable is unknown until re-import */
@@ -107,14 +108,18 @@ int catalog_format(struct catalog *cat) __attribute__((warn_unused_result));
 /* Writes all objects as the next generation on all disks. Waits. */
 int catalog_checkpoint(struct catalog *cat) __attribute__((warn_unused_result));
 /* After loading: leaves out disks that have failed, makes durable on the others what was read, which may stand in their
- * caches only, asks the loss hook, and writes a checkpoint. Waits. */
-int catalog_resume(struct catalog *cat) __attribute__((warn_unused_result));
+ * caches only, asks the loss hook, and writes a checkpoint. without_some: disks are not here, or not used. Waits. */
+int catalog_resume(struct catalog *cat, bool without_some) __attribute__((warn_unused_result));
 /* A disk was marked failed from outside: makes that durable. 0, or -EIO: the catalog cannot go on without it. Waits. */
 int catalog_settle_losses(struct catalog *cat) __attribute__((warn_unused_result));
 /* A disk that is out comes back: commits txn, which says so, on all disks but it, then a checkpoint on all. Waits. */
 int catalog_readmit(struct catalog *cat, struct disk *disk, struct cat_txn *txn) __attribute__((warn_unused_result));
 /* Makes whatever catalog the disk's halves hold unreadable, and flushes. */
 int catalog_wipe_disk(struct disk *disk, const struct catalog_half half[2]);
+
+/* By so much, which is even, an attempt of which only a disk that is away knows can be ahead of the others: a generation or two
+ * for every disk that failed it. */
+#define CAT_UNSEEN_GENERATIONS 1024u
 
 /* --- between the files of the catalog ----------------------------------------------------------------------------- */
 

@@ -14,8 +14,8 @@
  * earlier crash. So no disk in use ends before what the newest header and its journal call settled. A header that is not
  * valid or a journal that cannot be read proves nothing: the disk is accepted.
  *
- * A disk that is not here, or cannot be read now, may have checkpoints of attempts that a crash ended, one of each import
- * that was never completed. They must not count when it comes back, so generations go on behind all that there can be. */
+ * A disk that is not here, or cannot be read now, may have a checkpoint of an attempt that a crash ended. It must not count when
+ * the disk comes back: without it, generations go on behind all that it can have (catalog_resume). */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -28,7 +28,6 @@
 /* Of what the format allows, half is refused on loading, so that no session can ever reach the limit. */
 #define CAT_NEXT_ID_USABLE (CAT_NEXT_ID_MAX / 2)
 #define CAT_COUNTER_USABLE (CAT_COUNTER_MAX / 2)
-#define UNSEEN_GENERATIONS (1ull << 20) /* of attempts at an import in a row; even, as the next one is of the other half */
 
 /* What a valid checkpoint header says. */
 struct found {
@@ -192,7 +191,8 @@ static int load_checkpoint(struct loader *l)
 			       l->newest.ident.generation);
 	cat->stamp = l->newest.ident.stamp;
 	cat->generation = l->newest.ident.generation;
-	cat->newest = (struct cat_stamp){ cat->generation + 1 + UNSEEN_GENERATIONS, 0 };
+	cat->newest = (struct cat_stamp){ cat->generation + 1 + CAT_UNSEEN_GENERATIONS, 0 };
+	cat->next_generation = cat->generation + 1;
 	cat->seq = l->newest.seq;
 	cat->settled_seq = l->newest.settled_seq;
 	atomic_store(&cat->next_id, l->newest.next_id);
@@ -399,7 +399,7 @@ static int check_no_stale_disk(struct loader *l)
 
 		if (own->valid)
 			l->cat->disks[d]->own = (struct cat_stamp){ own->ident.generation, own->ident.stamp };
-		l->cat->disks[d]->behind = !same_ident(&l->found[d][l->newest.half], &l->newest);
+		l->cat->disks[d]->behind = l->records == 0 && !same_ident(&l->found[d][l->newest.half], &l->newest);
 		l->cat->disks[d]->stale = is_stale(l, d);
 		if (l->cat->disks[d]->stale && !l->cat->loss_fn)
 			return err_set(l->err, -EUCLEAN,

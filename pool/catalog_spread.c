@@ -2,7 +2,8 @@
  *
  * The next checkpoint is written over the older half. On a disk that lacks the newest one, that half is all there is: until
  * the new header is there, this disk would have no whole catalog, and the pool would hang on those that have the newest.
- * So it is copied to the others first, over what is older still on them: payload -> flush -> header, as any checkpoint. */
+ * So it is copied to the others first, over what is older still on them: payload -> flush -> header, as any checkpoint.
+ * One that has a journal was on all disks in use when its first record was written: who lacks it then is another matter. */
 #include <errno.h>
 #include <stdatomic.h>
 

@@ -206,7 +206,9 @@ static int write_header(struct catalog *cat, const struct payload_writer *w, uin
 	block->payload_crc = le32_of(w->crc);
 	block->settled_seq = le64_of(cat->settled_seq);
 	checkpoint_seal(block);
-	cat->newest = (struct cat_stamp){ w->generation, stamp };
+	cat->next_generation = w->generation + 2;
+	if (cat->newest.generation < w->generation)
+		cat->newest = (struct cat_stamp){ w->generation, stamp };
 	return catalog_write_all(cat, CAT_CHECKPOINT, w->generation, 0, block, sizeof(*block));
 }
 
@@ -236,14 +238,12 @@ static int take_back_header(struct catalog *cat)
 
 int catalog_write_checkpoint(struct catalog *cat, const struct list *group)
 {
-	struct payload_writer w = { .cat = cat, .generation = cat->generation + 1 };
+	struct payload_writer w = { .cat = cat, .generation = cat->next_generation };
 	uint64_t stamp = loop_random(loop_self()), seq = cat->seq + !list_empty(group);
 	int ret = 0;
 
-	if (cat->newest.generation > cat->generation) {
-		w.generation = cat->newest.generation + 2;
+	if (cat->newest.generation > cat->generation)
 		ret = take_back_header(cat);
-	}
 	if (!ret)
 		ret = write_objects(cat, &w);
 	if (!ret)
@@ -259,6 +259,8 @@ int catalog_write_checkpoint(struct catalog *cat, const struct list *group)
 	if (ret)
 		return ret;
 	cat->generation = w.generation;
+	cat->next_generation = w.generation + 1;
+	cat->newest = (struct cat_stamp){ w.generation, stamp };
 	cat->stamp = stamp;
 	cat->seq = cat->settled_seq = seq;
 	cat->journal_pos = 0;

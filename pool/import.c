@@ -204,14 +204,15 @@ static const struct pool_disk *stale_disk(const struct pool *pool, uint32_t *cou
 }
 
 /* Are the disks that are neither missing nor stale enough? Segments without parity also live on disks that are out. */
-static int check_enough(struct membership *ms)
+static int check_enough(struct membership *ms, bool *without_some)
 {
 	uint32_t stale_count;
 	const struct pool_disk *stale = stale_disk(ms->pool, &stale_count);
 	uint64_t grant;
 	bool few = ms->missing + stale_count > ms->pool->losses_max;
 
-	if (ms->missing + stale_count == 0 || (!few && segments_whole_without(ms->pool, DISK_NONE, &grant)))
+	*without_some = ms->missing + stale_count > 0;
+	if (!*without_some || (!few && segments_whole_without(ms->pool, DISK_NONE, &grant)))
 		return 0;
 	if (ms->missing)
 		return refuse_missing(ms);
@@ -264,6 +265,7 @@ static int import_checked(struct pool *pool, struct disk **disks, const struct l
 {
 	struct membership ms = { .pool = pool, .err = err };
 	int ret = import_attach(pool, disks, labels, disk_count, err);
+	bool without_some = false;
 
 	if (!ret)
 		ret = catalog_load(pool->catalog, err);
@@ -274,12 +276,12 @@ static int import_checked(struct pool *pool, struct disk **disks, const struct l
 	if (!ret)
 		ret = segments_load(pool, err);
 	if (!ret)
-		ret = check_enough(&ms);
+		ret = check_enough(&ms, &without_some);
 	if (!ret)
 		ret = complete_labels(pool, err);
 	if (ret)
 		return ret;
-	ret = catalog_resume(pool->catalog);
+	ret = catalog_resume(pool->catalog, without_some);
 	return ret ? err_set(err, ret, "cannot write the catalog: %s", strerror(-ret)) : take_back(pool, err);
 }
 

@@ -202,6 +202,8 @@ struct seg_io {
 	const struct iovec *iov;         /* count * BLOCK_BYTES in all; at most DISK_IOV_MAX pieces */
 	uint32_t iov_count;
 	void (*done)(struct seg_io *io, int res);    /* 0, or the first -errno of any column */
+	uint32_t *crc;                   /* READ, optional: room for each block's CRC32C, for disks that know it at no cost */
+	bool has_crc;                    /* they are there */
 	uint32_t failed_disk;            /* on error: which disk, UINT32_MAX if none */
 	/* pool's own */
 	struct pool *pool;

@@ -550,6 +550,7 @@ static void one_done(struct disk_io *disk_io, int res)
 {
 	struct seg_io *io = container_of(disk_io, struct seg_io, one);
 
+	io->has_crc = disk_io->has_crc;
 	if (res)
 		note_error(io, io->pending, res);
 	if (!res)
@@ -569,6 +570,7 @@ static void submit_one(struct seg_io *io, uint32_t c)
 	io->one.iov_count = io->iov_count;
 	io->one.off_bytes = rows_cell_off(io->pool, io->segment->cols[c], io->index);
 	io->one.len_bytes = (uint64_t)io->count * BLOCK_BYTES;
+	io->one.crc = io->crc;
 	io->one.done = one_done;
 	disk_submit(col_disk(io->pool, io->segment, c), &io->one);
 }
@@ -633,6 +635,7 @@ void segment_submit(struct pool *pool, struct seg_io *io)
 	       io->count <= segment_blocks(pool, policy) - io->index);
 	assert(io->op == DISK_READ || (io->index % policy.k == 0 && io->count % policy.k == 0));
 	io->pool = pool;
+	io->has_crc = false;
 	io->res = io->pending_error = 0;
 	io->tried = 0;
 	io->failed_disk = UINT32_MAX;

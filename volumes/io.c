@@ -343,6 +343,7 @@ struct read_op {
 	uint32_t pending, runs, iovs;
 	int res;
 	struct mapping map[VIO_BLOCKS_MAX];
+	uint32_t crc[VIO_BLOCKS_MAX];    /* as read; a run's io->crc points to its first block's */
 	struct seg_io io[READ_RUNS_MAX];
 	struct iovec iov[READ_IOVS_MAX];
 };
@@ -372,14 +373,22 @@ static void read_free(struct vloop *vl, struct read_op *op)
 		lineage_drain_soon(list_entry(starved, struct lineage, starved));
 }
 
+static bool run_verify(const struct read_op *op, const struct seg_io *io)
+{
+	const struct mapping *map = op->map + (io->crc - op->crc);
+	struct cursor cur = { io->iov, 0 };
+
+	for (uint32_t i = 0; i < io->count; i++) {
+		if ((io->has_crc ? io->crc[i] : cursor_crc(&cur, BLOCK_BYTES)) != map[i].crc)
+			return false;
+	}
+	return true;
+}
+
 static bool read_verify(const struct read_op *op)
 {
-	struct cursor cur = { op->vio->iov, 0 };
-
-	for (uint32_t i = 0; i < op->span.count; i++) {
-		if (mapping_is_hole(&op->map[i]))
-			cursor_skip(&cur, BLOCK_BYTES);
-		else if (cursor_crc(&cur, BLOCK_BYTES) != op->map[i].crc)
+	for (uint32_t i = 0; i < op->runs; i++) {
+		if (!run_verify(op, &op->io[i]))
 			return false;
 	}
 	return true;
@@ -423,8 +432,8 @@ static uint32_t add_run(struct read_op *op, struct lineage *lin, struct lseg *ls
 	if (iovs == 0)
 		return 0;
 	op->io[op->runs++] = (struct seg_io){ .op = DISK_READ, .segment = &lseg->seg, .index = op->map[i].index,
-					      .count = n, .iov = iov, .iov_count = iovs, .done = read_run_done,
-					      .priv = op };
+					      .count = n, .iov = iov, .iov_count = iovs, .crc = op->crc + i,
+					      .done = read_run_done, .priv = op };
 	op->iovs += iovs;
 	return n;
 }
@@ -521,16 +530,31 @@ static bool in_range(const struct volume_state *vol, const struct vio *vio)
 	return vio->off_bytes <= end && vio->len_bytes <= end - vio->off_bytes;
 }
 
+/* Takes a block from the cursor; its checksum. */
+static uint32_t cursor_read_block(struct cursor *c, uint8_t *to)
+{
+	size_t piece;
+	const uint8_t *at = cursor_piece(c, BLOCK_BYTES, &piece);
+	uint32_t crc;
+
+	if (piece == BLOCK_BYTES) {
+		crc32c_copy(to, at, 1, &crc);
+		return crc;
+	}
+	memcpy(to, at, piece);
+	cursor_read(c, to + piece, BLOCK_BYTES - piece);
+	return crc32c(0, to, BLOCK_BYTES);
+}
+
 static int append_block(struct batch *b, struct volume_state *vol, uint64_t lba, struct cursor *cur, const uint8_t *edge)
 {
 	struct mapping m = { .segno = b->lseg->seg.segno, .birth = vol->lin->birth };
 	uint8_t *to = batch_add_block(b, &m.index);
 
 	if (edge)
-		memcpy(to, edge, BLOCK_BYTES);
+		crc32c_copy(to, edge, 1, &m.crc);
 	else
-		cursor_read(cur, to, BLOCK_BYTES);
-	m.crc = crc32c(0, to, BLOCK_BYTES);
+		m.crc = cursor_read_block(cur, to);
 	batch_set_crc(b, m.crc);
 	return volume_map_block(vol, lba, &m);
 }

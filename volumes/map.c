@@ -91,11 +91,21 @@ static int node_get(struct volume_state *vol, const struct node_want *want, bool
 	return wait ? node_load(vol, want, out) : -EAGAIN;
 }
 
-/* Number of entries with key <= lba. */
+/* Number of entries with key <= lba. Keys ascend, so between two of them are at most as many entries as they are apart: in a leaf
+ * that maps every block of its range, which random access finds in no cache, there is nothing left to be searched. */
 static uint32_t entries_upto(const struct map_node *node, uint64_t lba)
 {
-	uint32_t lo = 0, hi = le16_get(node->count);
+	uint32_t count = le16_get(node->count), lo = 0, hi = count;
+	uint64_t first = le64_get(node->entry[0].key), last = le64_get(node->entry[count - 1].key);
 
+	if (lba < first)
+		return 0;
+	if (lba >= last)
+		return count;
+	if (lba - first < count)
+		hi = (uint32_t)(lba - first) + 1;
+	if (last - lba < count)
+		lo = count - (uint32_t)(last - lba);
 	while (lo < hi) {
 		uint32_t mid = (lo + hi) / 2;
 
@@ -812,9 +822,8 @@ int meta_append(struct lineage *lin, const void *block, struct node_ptr *ptr)
 		return rc;
 	batch_add_extent(b, BATCH_META, 0, 0, 1);
 	to = batch_add_block(b, &ptr->index);
-	memcpy(to, block, BLOCK_BYTES);
 	ptr->segno = b->lseg->seg.segno;
-	ptr->crc = crc32c(0, to, BLOCK_BYTES);
+	crc32c_copy(to, block, 1, &ptr->crc);
 	batch_set_crc(b, ptr->crc);
 	return 0;
 }

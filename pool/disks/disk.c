@@ -173,6 +173,7 @@ void disk_submit(struct disk *disk, struct disk_io *io)
 
 	assert((uint32_t)io->op < DISK_OP_COUNT && io->done);
 	io->disk = disk;
+	io->has_crc = false;
 	count(&counters->ios[io->op], 1);
 	if (!io_valid(disk, io)) {
 		disk_done_later(io, -EINVAL);

@@ -38,6 +38,9 @@ struct disk_io {
 	uint64_t len_bytes;              /* sum of iov; for DISCARD the range */
 	const struct iovec *iov;
 	void (*done)(struct disk_io *io, int res);   /* 0 or -errno; on the submitting loop */
+	/* READ, optional: room for the CRC32C of each 4 KiB. A driver that copies the data itself may fill it. */
+	uint32_t *crc;
+	bool has_crc;                    /* it did */
 	struct disk *disk;               /* set by disk_submit */
 	/* Driver's scratch until done. */
 	struct task task;

@@ -42,4 +42,6 @@ seed 410778 "a disk is not stale because an earlier crash left a transaction on 
 seed 450294 "the same with two disks: a snapshot would be lost"
 seed 460487 "a checkpoint of an import that was not completed does not count when its disk comes back"
 seed 480096 "a disk that lacks the newest checkpoint gets it before its older one is overwritten"
+seed 414216 "a disk whose addition was cut short does not get half of a catalog"
+seed 451104 "a checkpoint that only an absent disk has is not of the same generation as those made without it"
 echo "1..$count"

@@ -934,6 +934,35 @@ TEST_ON(2, damage_of_the_newest_checkpoint_on_all_disks_is_refused)
 	must_refuse("damaged on every disk that has it");
 }
 
+TEST_ON(2, newest_checkpoint_is_brought_to_a_disk_that_lacks_it)
+{
+	static const uint8_t zeroes[CAT_BLOCK_BYTES];
+	uint8_t header[CAT_BLOCK_BYTES];
+	struct err err = { "" };
+	struct model model;
+	struct rig rig;
+
+	model_clear(&model);
+	rig_format(&rig, &media);
+	assert_int_equal(commit_one(rig.cat, &model, 7, 300), 0);
+	medium_read(&media.medium[1], layout.half[(rig.cat->generation + 1) % 2].checkpoint_off, header, sizeof(header));
+	assert_int_equal(catalog_checkpoint(rig.cat), 0);
+	medium_write(&media.medium[1], checkpoint_off(&rig), header, sizeof(header));
+	rig_close(&rig);
+
+	rig_open(&rig, &media);
+	assert_int_equal(catalog_load(rig.cat, &err), 0);
+	assert_true(rig.cat->disks[1]->behind && !rig.cat->disks[0]->behind);
+	assert_int_equal(catalog_spread(rig.cat), 0);
+	assert_false(rig.cat->disks[1]->behind);
+	/* All else is lost: disk 0, and what was the newest on disk 1. */
+	for (uint32_t half = 0; half < 2; half++)
+		medium_write(&media.medium[0], layout.half[half].checkpoint_off, zeroes, sizeof(zeroes));
+	medium_write(&media.medium[1], layout.half[(rig.cat->generation + 1) % 2].checkpoint_off, zeroes, sizeof(zeroes));
+	rig_close(&rig);
+	must_load(&model);
+}
+
 TEST_ON(2, disk_from_the_past_is_refused)
 {
 	struct model model;
@@ -1437,6 +1466,7 @@ int main(void)
 		cmocka_unit_test(damage_of_a_record_on_all_disks_is_refused_if_later_ones_exist),
 		cmocka_unit_test(damage_of_the_last_record_on_all_disks_looks_like_a_crash),
 		cmocka_unit_test(damage_of_the_newest_checkpoint_on_all_disks_is_refused),
+		cmocka_unit_test(newest_checkpoint_is_brought_to_a_disk_that_lacks_it),
 		cmocka_unit_test(disk_from_the_past_is_refused),
 		cmocka_unit_test(disk_without_a_catalog_gets_one),
 		cmocka_unit_test(disks_of_another_pool_have_no_catalog),

@@ -60,6 +60,31 @@ static void every_split_of_odd_lengths_and_alignments(void **state)
 	}
 }
 
+static void copied_blocks_have_the_checksum_of_what_was_copied(void **state)
+{
+	enum { BLOCKS = 7 };
+	static uint8_t from[BLOCKS * CRC32C_BLOCK_BYTES + 64], to[sizeof(from)];
+	uint32_t crc[BLOCKS + 1];
+
+	srandom(2);
+	for (size_t i = 0; i < sizeof(from); i++)
+		from[i] = (uint8_t)random();
+	for (uint32_t shift = 0; shift < 64; shift += 9) {
+		for (uint32_t blocks = 0; blocks <= BLOCKS; blocks++) {
+			size_t end = shift + (size_t)blocks * CRC32C_BLOCK_BYTES;
+
+			memset(to, 0xaa, sizeof(to));
+			crc[blocks] = 4711;
+			crc32c_copy(to + shift, from + 63 - shift, blocks, crc);
+			assert_memory_equal(to + shift, from + 63 - shift, end - shift);
+			for (uint32_t i = 0; i < blocks; i++)
+				assert_int_equal(crc[i], crc32c(0, to + shift + i * CRC32C_BLOCK_BYTES, CRC32C_BLOCK_BYTES));
+			assert_int_equal(crc[blocks], 4711);
+			assert_true((shift == 0 || to[shift - 1] == 0xaa) && (end == sizeof(to) || to[end] == 0xaa));
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -67,6 +92,7 @@ int main(void)
 		cmocka_unit_test(rfc3720_vectors),
 		cmocka_unit_test(nothing_changes_nothing),
 		cmocka_unit_test(every_split_of_odd_lengths_and_alignments),
+		cmocka_unit_test(copied_blocks_have_the_checksum_of_what_was_copied),
 	};
 
 	return run_unit_tests(tests);
