@@ -35,6 +35,7 @@ enum member_state {
 #undef X
 };
 const char *member_state_text(enum member_state state);
+const char *daemon_space_text(enum pool_space_level level);
 
 /* Counts who uses something, so that it is not freed under a fiber that waits. */
 struct pin {
@@ -146,7 +147,7 @@ int daemon_disk_change(struct daemon *daemon, const char *pool, uint32_t disk_id
 int daemon_scrub(struct daemon *daemon, const char *pool, struct err *err);
 
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
-			 struct err *err) __attribute__((warn_unused_result));
+			 uint32_t full_after_s, struct err *err) __attribute__((warn_unused_result));
 /* -EBUSY while it, or a snapshot that is to go too, has exports; -ENOTEMPTY: it has snapshots, which are not to. */
 int daemon_volume_delete(struct daemon *daemon, const char *name, bool with_snapshots, struct err *err)
 	__attribute__((warn_unused_result));
@@ -163,6 +164,8 @@ struct options_request {
 	struct limits_request limits;
 	const char *group; /* NULL: as it is */
 	bool no_group;
+	bool set_full_after;
+	uint32_t full_after_s; /* see struct volume_options */
 };
 int daemon_volume_set(struct daemon *daemon, const char *name, const struct options_request *request, struct err *err)
 	__attribute__((warn_unused_result));

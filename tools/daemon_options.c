@@ -21,6 +21,8 @@ static void change_limits(struct volume_limits *limits, const struct limits_requ
 static int change_options(struct volume_options *options, const struct options_request *request, struct err *err)
 {
 	change_limits(&options->limits, &request->limits);
+	if (request->set_full_after)
+		options->full_after_s = request->full_after_s;
 	if (request->no_group)
 		options->group[0] = '\0';
 	if (request->group && !name_is_valid(request->group))

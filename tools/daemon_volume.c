@@ -70,9 +70,9 @@ static int parse_policy(const char *text, struct policy *policy, struct err *err
 }
 
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
-			 struct err *err)
+			 uint32_t full_after_s, struct err *err)
 {
-	struct volume_create_opts opts = { .size_bytes = size_bytes };
+	struct volume_create_opts opts = { .size_bytes = size_bytes, .options.full_after_s = full_after_s };
 	struct target target;
 	int ret = parse_policy(policy, &opts.policy, err);
 

@@ -233,10 +233,11 @@ static int volume_create_method(void *daemon, struct params *params, json_t **re
 	const char *name = param_text(params, "volume");
 	uint64_t size_bytes = param_u64(params, "size_bytes", VOLUME_SIZE_MAX);
 	const char *policy = param_text_or(params, "policy", "plain");
+	uint32_t full_after_s = (uint32_t)param_u64_or(params, "full_after_s", VOLUME_FULL_AFTER_S_MAX, 0);
 	int ret = params_end(params);
 
 	if (ret == 0)
-		ret = daemon_volume_create(daemon, name, size_bytes, policy, err);
+		ret = daemon_volume_create(daemon, name, size_bytes, policy, full_after_s, err);
 	if (ret == 0)
 		*result = shown_image(daemon, name);
 	return ret;
@@ -326,6 +327,8 @@ static int volume_set_method(void *daemon, struct params *params, json_t **resul
 		.limits = limits_params(params),
 		.group = param_text_or(params, "group", NULL),
 		.no_group = param_flag(params, "no_group"),
+		.set_full_after = param_given(params, "full_after_s"),
+		.full_after_s = (uint32_t)param_u64_or(params, "full_after_s", VOLUME_FULL_AFTER_S_MAX, 0),
 	};
 	int ret = params_end(params);
 
@@ -594,13 +597,13 @@ const struct jsonrpc_method methods[] = {
 	{ "disk.remove", disk_remove_method, "pool, id: make a disk's columns anew elsewhere and drop it" },
 	{ "scrub.start", scrub_start_method, "pool: verify everything and mend what is wrong" },
 	{ "scrub.status", scrub_status_method, "pool: what scrubs and mending did since the import" },
-	{ "volume.create", volume_create_method, "volume, size_bytes[, policy]: make a thin volume" },
+	{ "volume.create", volume_create_method, "volume, size_bytes[, policy, full_after_s]: make a thin volume" },
 	{ "volume.list", volume_list_method, "[pool]: volumes of open pools" },
 	{ "volume.show", volume_show_method, "volume: one volume" },
 	{ "volume.resize", volume_resize_method, "volume, size_bytes or delta_bytes[, force]: change the size" },
 	{ "volume.rename", volume_rename_method, "volume, new_name: change the name" },
 	{ "volume.delete", volume_delete_method, "volume[, snapshots]: delete a volume and its data" },
-	{ "volume.set", volume_set_method, "volume[, iops, bps, burst_ms, group, no_group]: change its options" },
+	{ "volume.set", volume_set_method, "volume[, iops, bps, burst_ms, group, no_group, full_after_s]: change its options" },
 	{ "qos.set", qos_set_method, "group[, iops, bps, burst_ms]: limits that volumes share" },
 	{ "qos.list", qos_list_method, "pool: its groups of limits" },
 	{ "qos.delete", qos_delete_method, "group: delete a group that no volume is in" },

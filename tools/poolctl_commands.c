@@ -41,9 +41,12 @@ static const struct cli_option pool_destroy_options[] = {
 	{ "yes", 'y', NULL, false, "do not ask" },
 	{ 0 },
 };
+#define FULL_OPTION \
+	{ "full", 0, "WHAT", false, "writes when the pool is full: park (for ever), or fail-after=SECONDS" }
 static const struct cli_option volume_create_options[] = {
 	{ "size", 's', "SIZE", true, "size the guest sees, such as 20G" },
 	{ "policy", 0, "POLICY", false, "redundancy: plain, mirror2, mirror3 or ec:K+M" },
+	FULL_OPTION,
 	{ 0 },
 };
 #define LIMIT_OPTIONS                                                                     \
@@ -54,6 +57,7 @@ static const struct cli_option volume_set_options[] = {
 	LIMIT_OPTIONS,
 	{ "group", 0, "GROUP", false, "share the limits of this group" },
 	{ "no-group", 0, NULL, false, "share none" },
+	FULL_OPTION,
 	{ 0 },
 };
 static const struct cli_option qos_set_options[] = {
@@ -115,7 +119,7 @@ const struct cli_command cli_commands[] = {
 	{ "volume", "rename", "POOL/VOLUME NAME", NULL, cli_volume_rename, false, "give a volume another name" },
 	{ "volume", "delete", "POOL/VOLUME", volume_delete_options, cli_volume_delete, false,
 	  "delete a volume and its data" },
-	{ "volume", "set", "POOL/VOLUME", volume_set_options, cli_volume_set, false, "limit a volume's rate" },
+	{ "volume", "set", "POOL/VOLUME", volume_set_options, cli_volume_set, false, "limit a volume's rate, and more" },
 	{ "qos", "set", "POOL/GROUP", qos_set_options, cli_qos_set, false,
 	  "make a group of volumes that share limits, or change it" },
 	{ "qos", "list", "POOL", NULL, cli_qos_list, false, "list groups" },

@@ -155,6 +155,12 @@ static void offer_argument(struct cli *cli, const struct context *context, const
 		offer_nouns(prefix);
 }
 
+static void offer_full(const char *prefix)
+{
+	offer("park", prefix);
+	offer("fail-after=", prefix);
+}
+
 static void offer_policies(const char *prefix)
 {
 	static const char *const policies[] = { "plain", "mirror2", "mirror3", "ec:2+1", "ec:4+2" };
@@ -173,6 +179,8 @@ enum cli_exit cli_complete(struct cli *cli, int argc, char **argv)
 	if (context.pending) {
 		if (strcmp(context.pending->name, "policy") == 0)
 			offer_policies(prefix);
+		else if (strcmp(context.pending->name, "full") == 0)
+			offer_full(prefix);
 	} else if (*prefix == '-') {
 		offer_options(context.command ? context.command->options : NULL, prefix);
 		offer_options(cli_global_options, prefix);

@@ -90,6 +90,27 @@ static enum cli_exit add_group(const struct cli *cli, json_t *params)
 	return CLI_OK;
 }
 
+/* "park" or "fail-after=SECONDS". */
+enum cli_exit cli_add_full(const struct cli *cli, json_t *params)
+{
+	static const char fail_after[] = "fail-after=";
+	const char *text = cli_value(cli, "full"), *number = text;
+	unsigned long seconds = 0;
+	char *end = "";
+
+	if (!text)
+		return CLI_OK;
+	if (strncmp(text, fail_after, strlen(fail_after)) == 0) {
+		number += strlen(fail_after);
+		seconds = strtoul(number, &end, 10);
+	}
+	if (strcmp(text, "park") != 0 && (*end || *number < '0' || *number > '9' || seconds < 1 || seconds > 86400))
+		return cli_fail(cli, CLI_USAGE, -EINVAL, "--full: give 'park' or 'fail-after=SECONDS', from 1 to 86400, not '%s'",
+				text);
+	json_object_set_new(params, "full_after_s", json_integer((json_int_t)seconds));
+	return CLI_OK;
+}
+
 enum cli_exit cli_volume_set(struct cli *cli)
 {
 	json_t *params = json_pack("{s:s}", "volume", cli->args[0]);
@@ -97,6 +118,8 @@ enum cli_exit cli_volume_set(struct cli *cli)
 
 	if (ret == CLI_OK)
 		ret = add_group(cli, params);
+	if (ret == CLI_OK)
+		ret = cli_add_full(cli, params);
 	if (ret == CLI_OK && json_object_size(params) == 1)
 		ret = cli_fail(cli, CLI_USAGE, -EINVAL, "nothing to set; usage: %s", cli_synopsis(cli->command));
 	if (ret) {

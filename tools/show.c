@@ -190,6 +190,9 @@ static void show_open_pool(json_t **json, struct daemon_pool *pool, bool detail)
 	show_number(json, "size_bytes", info.zones * info.zone_bytes);
 	show_number(json, "free_bytes", info.zones_free * info.zone_bytes);
 	show_number(json, "reserved_bytes", info.zones_reserved * info.zone_bytes);
+	show_text(json, "space", daemon_space_text(info.space_level));
+	show_number(json, "times_low", info.space_changes[POOL_SPACE_LOW]);
+	show_number(json, "times_full", info.space_changes[POOL_SPACE_FULL]);
 	show_number(json, "segments", info.segments);
 	show_number(json, "disk_count", info.disk_count);
 	show_number(json, "volumes", volumes);
@@ -268,6 +271,8 @@ const char *show_volume_state(const struct volume_info *info)
 {
 	if (info->failed)
 		return "failed";
+	if (info->full)
+		return "full";
 	return info->parked ? "parked" : "ok";
 }
 
@@ -317,6 +322,7 @@ static json_t *show_options(const struct daemon_pool *pool, const struct volume_
 		show_image_name(&json, "group", pool, options->group);
 	else
 		show_put(&json, "group", json_null());
+	show_number(&json, "full_after_s", options->full_after_s);
 	return json;
 }
 

@@ -141,7 +141,7 @@ struct limits_format {
 /* CAT_OPTIONS object, same id as its volume: what may be changed of it at any time. None: all of it zero. */
 struct options_format {
 	le32 version;            /* 1 */
-	le32 zero;
+	le32 full_after_s;       /* 0: writes wait for space for ever */
 	struct limits_format limits;
 	le64 group;              /* id of a CAT_GROUP object, 0: none */
 };

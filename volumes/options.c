@@ -124,6 +124,9 @@ static int apply_on_home(void *arg)
 	struct volume_state *vol = call->vol;
 	struct throttle *throttle = vol->throttle;
 
+	vol->full_after_ns = vol->options.full_after_s * 1000000000ull;
+	io_full(vol->lin);
+	lineage_drain_soon(vol->lin);
 	if (has_limits(&vol->options)) {
 		qos_set(&throttle->own, &vol->options.limits);
 		throttle->group = call->group ? &call->group->qos : NULL;
@@ -139,7 +142,7 @@ static int apply_on_home(void *arg)
 
 static bool is_default(const struct volume_options *options)
 {
-	return !has_limits(options);
+	return !has_limits(options) && options->full_after_s == 0;
 }
 
 void options_put_in(struct volumes *vols, uint64_t id, const struct volume_options *options, struct cat_txn *txn)
@@ -152,7 +155,7 @@ void options_put_in(struct volumes *vols, uint64_t id, const struct volume_optio
 			cat_del(txn, CAT_OPTIONS, id);
 		return;
 	}
-	f = (struct options_format){ .version = le32_of(1), .limits = limits_to_format(&options->limits),
+	f = (struct options_format){ .version = le32_of(1), .full_after_s = le32_of(options->full_after_s), .limits = limits_to_format(&options->limits),
 				     .group = le64_of(group ? group->id : 0) };
 	cat_put(txn, CAT_OPTIONS, id, &f, sizeof(f));
 }
@@ -161,6 +164,8 @@ int options_check(struct volumes *vols, struct volume_options *options, struct e
 {
 	if (options->group[0] && !find_group(vols, options->group))
 		return err_set(err, -ENOENT, "no group '%s' in pool '%s'", options->group, pool_name(vols->pool));
+	if (options->full_after_s > VOLUME_FULL_AFTER_S_MAX)
+		return err_set(err, -EINVAL, "bad time of %u s: a day at most", options->full_after_s);
 	return check_limits(&options->limits, err);
 }
 
@@ -353,7 +358,7 @@ static int load_options(struct volumes *vols, struct volume_state *vol)
 {
 	const struct cat_obj *obj = catalog_get(pool_catalog(vols->pool), CAT_OPTIONS, vol->id);
 	const struct options_format *f = obj ? obj->data : NULL;
-	struct volume_options options = { .group = "" };
+	struct volume_options options = { .full_after_s = f ? le32_get(f->full_after_s) : 0 };
 	struct qos_group *group;
 	int rc;
 
@@ -366,7 +371,7 @@ static int load_options(struct volumes *vols, struct volume_state *vol)
 		return -EINVAL;
 	if (group)
 		strcpy(options.group, group->name);
-	rc = options_prepare(vol, &options);
+	rc = options_check(vols, &options, NULL) < 0 ? -EINVAL : options_prepare(vol, &options);
 	if (rc == 0)
 		options_apply(vol, &options);
 	return rc;

@@ -363,6 +363,7 @@ static int info_on_home(void *arg)
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
 		info->segments += lin->segs[i] != NULL;
 	info->parked = lin->nospace && (!list_empty(&lin->wait_writes) || lin->slow[SLOW_WRITES].running > 0);
+	info->full = volume_is_full(vol);
 	info->failed = lin->failed != 0;
 	info->recovery_us = lin->recovery_us;
 	info->counters = vol->counters;

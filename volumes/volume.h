@@ -4,7 +4,8 @@
  * volume's I/O run on the volume's home loop (volume_loop). Names are "VOLUME" or "VOLUME@SNAPSHOT" within a pool;
  * "POOL/VOLUME" is the business of tools/. Where a volume is read, a snapshot will do; writes to one give -EROFS. Errors: -errno
  * and a message; the data path gives 0 or -errno:
- *     -EIO  a block could not be read correctly or the log cannot be written;  -EINVAL  misaligned or out of range. */
+ *     -EIO  a block could not be read correctly or the log cannot be written;  -EINVAL  misaligned or out of range;
+ *     -ENOSPC  the pool is full, and the volume's options say that writes do not wait for ever. */
 #ifndef VOLUMES_VOLUME_H
 #define VOLUMES_VOLUME_H
 
@@ -106,7 +107,9 @@ struct volume_limits {
 struct volume_options {
 	struct volume_limits limits;
 	char group[POOL_NAME_MAX + 1];   /* whose limits it shares; "": none */
+	uint32_t full_after_s;           /* writes end with -ENOSPC when the pool has had no room for so long; 0: they wait */
 };
+#define VOLUME_FULL_AFTER_S_MAX 86400u
 
 struct volume_create_opts {
 	const char *name;
@@ -181,6 +184,7 @@ struct volume_info {
 	uint32_t home;                   /* loop index */
 	uint32_t opens;                  /* handles */
 	bool parked;                     /* writes wait for space */
+	bool full;                       /* writes fail, since there has been none for so long */
 	bool failed;                     /* log cannot be written: reads only; needs export and import */
 	uint64_t recovery_us;            /* how long the last recovery took */
 	struct volume_counters counters;

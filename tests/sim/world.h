@@ -36,6 +36,7 @@ struct sim_volume {
 	char name_found[VOLUME_NAME_BYTES];
 	struct volume *handle; /* this life's, NULL: closed */
 	struct client *client; /* this life's, NULL: none */
+	uint32_t full_after_s; /* its option: writes may fail when the pool is full */
 	uint32_t left;         /* requests still to make in this life, kept while there is no client */
 };
 
@@ -78,7 +79,7 @@ struct pending {
 	X(twice)      \
 	X(crashes)    \
 	X(states)     \
-	X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) X(memory_failures)
+	X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) X(full) X(memory_failures)
 
 struct counts {
 #define X(name) uint64_t name;
