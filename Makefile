@@ -126,8 +126,8 @@ $(O)/libunit.a:      $(call objs,$(UNIT_SRCS))
 $(O)/libtools.a:     $(call objs,$(filter-out tools/poold.c,$(POOLD_SRCS)))
 
 $(O)/poold:     $(call objs,tools/poold.c) $(USE_tools)
-$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(USE_base)
-$(O)/poolctl:   LIBS := -ljansson -lisal
+$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(call archives,snapshots) $(USE_base)
+$(O)/poolctl:   LIBS := -ljansson -lisal -lnbd
 $(O)/poolvm:    $(call objs,$(POOLVM_SRCS)) $(USE_vmm)
 $(O)/poolvm:    LIBS := -ljansson -lisal -lpthread
 $(O)/simulator: $(call objs,$(SIM_SRCS)) $(USE_sim)
@@ -168,7 +168,7 @@ fuzz-build:
 	@$(if $(shell command -v clang),$(MAKE) --no-print-directory VARIANT=fuzz CC=clang fuzz-programs)
 
 BENCHES := $(patsubst tests/%.c,$(O)/%,$(BENCH_MAINS))
-$(O)/bench/%:   $(O)/obj/tests/bench/%.o
+$(O)/bench/%:   $(O)/obj/tests/bench/%.o $(O)/libunit.a
 	$(link)
 
 # poold without checksums, to measure what they cost.
@@ -270,12 +270,15 @@ sim: $(O)/simulator ## simulate: SEED=n replays one seed, SEEDS=a..b runs a rang
 BENCH_RUN = $(if $(wildcard tools/poold.c),BUILD=$(TEST_BUILD) PROGRAMS=$(O) tests/bench/run.sh)
 BENCH_NEEDS = $(if $(wildcard tools/poold.c),build/fio-vhost-blk.so $(O)/bench/poold-nosum)
 
-.PHONY: bench bench-scale bench-small
+.PHONY: bench bench-scale bench-network bench-small
 bench: all $(BENCH_NEEDS) ## measure beside QEMU and nbdkit with fio: tables, build/bench/results.*; QUICK=1: 3 minutes
 	@QUICK=$(QUICK) $(BENCH_RUN) compare
 
 bench-scale: all $(BENCH_NEEDS) ## how cost grows with volumes, queues, reactors, volume size and map
 	@QUICK=$(QUICK) $(BENCH_RUN) scale
+
+bench-network: all $(O)/bench/disk ## a pool on one network disk beside load straight on its server
+	@BUILD=$(TEST_BUILD) PROGRAMS=$(O) tests/bench/network.sh
 
 bench-small: $(BENCHES) ## measure parts of the engine by themselves
 	@for bench in $(BENCHES); do $$bench || exit 1; done
@@ -290,7 +293,7 @@ demo: ## install what is missing, build, show a guest on a volume surviving kill
 
 DEPS_BUILD := gcc make pkg-config libc6-dev liburing-dev libisal-dev libboost-context-dev libjansson-dev \
 	libgnutls28-dev libnbd-dev libiscsi-dev libcmocka-dev
-DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox lz4 nbdkit tgt libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
+DEPS_TEST  := valgrind clang libclang-rt-14-dev clang-format clang-tidy shellcheck jq fio gnuplot-nox lz4 nbdkit tgt libiscsi-bin libnbd-bin python3-libnbd gnutls-bin dpkg-dev strace \
 	qemu-system-x86 qemu-utils busybox-static cpio \
 	e2fsprogs xfsprogs python3 man-db
 

@@ -310,3 +310,32 @@ enum cli_exit cli_disk_probe(struct cli *cli)
 	json_decref(probe);
 	return CLI_OK;
 }
+
+static void print_found(const json_t *found)
+{
+	static const char *const heads[] = { "DISK", ">SIZE", "NOTE", NULL };
+	struct table table;
+	json_t *disk;
+	size_t i;
+
+	table_init(&table, heads);
+	json_array_foreach(found, i, disk) {
+		table_cell(&table, "%s", cli_text(disk, "disk"));
+		table_cell(&table, "%s", cli_number(disk, "size_bytes") ? cli_size_text(disk, "size_bytes") : "-");
+		table_cell(&table, "%s", cli_text(disk, "why"));
+	}
+	table_print(&table, stdout);
+}
+
+enum cli_exit cli_disk_discover(struct cli *cli)
+{
+	json_t *found;
+	enum cli_exit ret = cli_call(cli, "disk.discover", json_pack("{s:s}", "server", cli->args[0]), &found);
+
+	if (ret)
+		return ret;
+	if (!cli_print_json(cli, found))
+		print_found(found);
+	json_decref(found);
+	return CLI_OK;
+}

@@ -63,6 +63,17 @@ static void print_options(const json_t *volume)
 		       (double)cli_number(volume, "throttled_us") / 1e6);
 }
 
+static void print_writer(const json_t *volume)
+{
+	const char *rest = json_is_true(json_object_get(volume, "held")) ? "" : ", at rest";
+
+	if (*cli_text(volume, "holder"))
+		printf("writer      %s%s\n", cli_text(volume, "holder"), rest);
+	else
+		printf("writer      none\n");
+	printf("epoch       %llu\n", cli_number(volume, "epoch"));
+}
+
 static void print_volume(const json_t *volume)
 {
 	const char *state = cli_text(volume, "state");
@@ -82,6 +93,7 @@ static void print_volume(const json_t *volume)
 	print_options(volume);
 	printf("created     %s\nsegments    %llu\nexports     %s\n", cli_time_text(volume, "created_s"),
 	       cli_number(volume, "segments"), cli_addresses_text(volume));
+	print_writer(volume);
 }
 
 enum cli_exit cli_volume_show(struct cli *cli)
@@ -172,6 +184,16 @@ enum cli_exit cli_volume_delete(struct cli *cli)
 	return cli_do(cli, "volume.delete",
 		      json_pack("{s:s, s:b}", "volume", cli->args[0], "snapshots", (int)with_snapshots),
 		      "volume '%s' is deleted\n", cli->args[0]);
+}
+
+enum cli_exit cli_volume_fence(struct cli *cli)
+{
+	enum cli_exit ret = cli_confirm(cli, "fence whoever writes volume '%s'", cli->args[0]);
+
+	if (ret)
+		return ret;
+	return cli_do(cli, "volume.fence", json_pack("{s:s}", "volume", cli->args[0]),
+		      "whoever wrote volume '%s' is fenced\n", cli->args[0]);
 }
 
 enum cli_exit cli_clone(struct cli *cli)

@@ -50,6 +50,11 @@ void iscsi_step_done(struct iscsi_context *iscsi, int status, void *command_data
 int iscsi_step_wait(struct iscsi_disk *disk, uint64_t deadline_ns, struct err *err);
 /* -code and libiscsi's message, as one line. */
 int iscsi_error(struct iscsi_disk *disk, int code, struct err *err);
+/* Waits for a command that was just started. 0; -EAGAIN: a unit attention; -EIO: the target refuses it; any other -errno: the
+ * session has to end. */
+int iscsi_command_wait(struct iscsi_disk *disk, const struct scsi_task *started, uint64_t deadline_ns, struct err *err);
+/* Size and blocks of disk->lun; as above. */
+int iscsi_ask_capacity(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry, struct err *err);
 /* Connects and logs in, to the target or for discovery; disk->iscsi is set on success. */
 int iscsi_session(struct iscsi_disk *disk, uint64_t deadline_ns, struct err *err);
 

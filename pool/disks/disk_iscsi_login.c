@@ -175,9 +175,7 @@ int iscsi_session(struct iscsi_disk *disk, uint64_t deadline_ns, struct err *err
 
 /* ---- the LUN ---- */
 
-/* Waits for a command that was just started. 0; -EAGAIN: a unit attention; -EIO: the target refuses it; any other -errno: the
- * session has to end. */
-static int command_wait(struct iscsi_disk *disk, const struct scsi_task *started, uint64_t deadline_ns, struct err *err)
+int iscsi_command_wait(struct iscsi_disk *disk, const struct scsi_task *started, uint64_t deadline_ns, struct err *err)
 {
 	const struct iscsi_step *step = &disk->step;
 	int ret = started ? iscsi_step_wait(disk, deadline_ns, err) : iscsi_error(disk, -ENOMEM, err);
@@ -195,7 +193,7 @@ static int wait_ready(struct iscsi_disk *disk, uint64_t deadline_ns, struct err 
 	int ret = -EAGAIN;
 
 	for (int i = 0; i < ATTENTIONS_MAX && ret == -EAGAIN; i++)
-		ret = command_wait(disk,
+		ret = iscsi_command_wait(disk,
 				   iscsi_testunitready_task(disk->iscsi, disk->lun, iscsi_step_done,
 							    iscsi_step_begin(disk)),
 				   deadline_ns, err);
@@ -204,13 +202,12 @@ static int wait_ready(struct iscsi_disk *disk, uint64_t deadline_ns, struct err 
 	return ret ? err_prefix(err, ret, "LUN %d", disk->lun) : 0;
 }
 
-static int ask_capacity(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry,
-			struct err *err)
+int iscsi_ask_capacity(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry, struct err *err)
 {
-	int ret =
-		command_wait(disk,
-			     iscsi_readcapacity16_task(disk->iscsi, disk->lun, iscsi_step_done, iscsi_step_begin(disk)),
-			     deadline_ns, err);
+	int ret = iscsi_command_wait(disk,
+				     iscsi_readcapacity16_task(disk->iscsi, disk->lun, iscsi_step_done,
+							       iscsi_step_begin(disk)),
+				     deadline_ns, err);
 	const struct scsi_readcapacity16 *capacity = ret ? NULL : scsi_datain_unmarshall(disk->step.task);
 
 	if (ret)
@@ -231,7 +228,7 @@ static int ask_capacity(struct iscsi_disk *disk, uint64_t deadline_ns, struct re
 /* A page of vital product data, good until the next step; *page is NULL if the target has it not. */
 static int ask_page(struct iscsi_disk *disk, int number, uint64_t deadline_ns, void **page, struct err *err)
 {
-	int ret = command_wait(disk,
+	int ret = iscsi_command_wait(disk,
 			       iscsi_inquiry_task(disk->iscsi, disk->lun, 1, number, VPD_BYTES, iscsi_step_done,
 						  iscsi_step_begin(disk)),
 			       deadline_ns, err);
@@ -277,7 +274,7 @@ static int ask_limits(struct iscsi_disk *disk, uint64_t deadline_ns, struct remo
 static int ask_protection(struct iscsi_disk *disk, uint64_t deadline_ns, struct remote_geometry *geometry,
 			  struct err *err)
 {
-	int ret = command_wait(disk,
+	int ret = iscsi_command_wait(disk,
 			       iscsi_modesense6_task(disk->iscsi, disk->lun, 1, SCSI_MODESENSE_PC_CURRENT,
 						     SCSI_MODEPAGE_RETURN_ALL_PAGES, 0, VPD_BYTES, iscsi_step_done,
 						     iscsi_step_begin(disk)),
@@ -298,7 +295,7 @@ int iscsi_login(struct remote *remote, uint64_t deadline_ns, struct remote_geome
 	geometry->volatile_cache = true;
 	ret = wait_ready(disk, deadline_ns, err);
 	if (!ret)
-		ret = ask_capacity(disk, deadline_ns, geometry, err);
+		ret = iscsi_ask_capacity(disk, deadline_ns, geometry, err);
 	if (!ret)
 		ret = ask_serial(disk, deadline_ns, geometry, err);
 	if (!ret)

@@ -21,9 +21,12 @@
 #include <unistd.h>
 
 #include "pool/base/mem.h"
+#include "pool/disks/disk_discover.h"
 #include "pool/disks/disk_remote.h"
 
 #define PORT_DEFAULT "10809"
+#define LIST_NS_MAX (10ull * 1000000000)
+#define EXPORTS_MAX 1024
 
 struct nbd_disk {
 	struct remote remote;
@@ -145,18 +148,26 @@ static int notify(struct nbd_handle *h, int revents)
 	return 0;
 }
 
+/* Waits for the socket once, and serves it. */
+static int converse(struct nbd_disk *nbd, struct nbd_handle *h, uint64_t deadline_ns, struct err *err)
+{
+	int revents = fd_wait(nbd_aio_get_fd(h), events_of(h), deadline_ns, &nbd->remote.cancel);
+
+	if (revents == -ETIMEDOUT)
+		return err_set(err, revents, "the server does not answer");
+	if (revents < 0)
+		return err_set(err, revents, "%s", strerror(-revents));
+	return notify(h, revents) ? nbd_error(err) : 0;
+}
+
 static int shake_hands(struct nbd_disk *nbd, struct nbd_handle *h, uint64_t deadline_ns, struct err *err)
 {
-	while (nbd_aio_is_connecting(h) > 0 || nbd_aio_is_negotiating(h) > 0) {
-		int revents = fd_wait(nbd_aio_get_fd(h), events_of(h), deadline_ns, &nbd->remote.cancel);
+	int ret = 0;
 
-		if (revents == -ETIMEDOUT)
-			return err_set(err, revents, "the server does not answer");
-		if (revents < 0)
-			return err_set(err, revents, "%s", strerror(-revents));
-		if (notify(h, revents))
-			return nbd_error(err);
-	}
+	while (!ret && (nbd_aio_is_connecting(h) > 0 || nbd_aio_is_negotiating(h) > 0))
+		ret = converse(nbd, h, deadline_ns, err);
+	if (ret)
+		return ret;
 	return nbd_aio_is_ready(h) > 0 ? 0 : nbd_error(err);
 }
 
@@ -200,10 +211,15 @@ static int begin_on(struct nbd_disk *nbd, struct nbd_handle *h, int fd, uint64_t
 	return ret ? ret : ask_geometry(h, geometry, err);
 }
 
+static int connect_socket(struct nbd_disk *nbd, uint64_t deadline_ns, struct err *err)
+{
+	return nbd->unix_socket ? connect_unix(nbd, deadline_ns, err) : connect_tcp(nbd, deadline_ns, err);
+}
+
 static int nbd_connect(struct remote *remote, uint64_t deadline_ns, struct remote_geometry *geometry, struct err *err)
 {
 	struct nbd_disk *nbd = nbd_of(remote);
-	int fd = nbd->unix_socket ? connect_unix(nbd, deadline_ns, err) : connect_tcp(nbd, deadline_ns, err), ret;
+	int fd = connect_socket(nbd, deadline_ns, err), ret;
 	struct nbd_handle *h;
 
 	if (fd < 0)
@@ -371,4 +387,84 @@ int disk_nbd_open(const char *uri, const char *rest, const struct disk_open_opts
 	else
 		ret = remote_open(&nbd->remote, &nbd_ops, out, err);
 	return ret ? err_prefix(err, ret, "cannot open '%.200s'", uri) : 0;
+}
+
+/* ---- what a server offers ---- */
+
+struct listing {
+	struct disk_finder *finder;
+	uint32_t count;
+	bool done;
+	int error;
+};
+
+static int export_named(void *arg, const char *name, const char *description)
+{
+	struct listing *listing = arg;
+
+	if (listing->count++ < EXPORTS_MAX)
+		disk_found(listing->finder, name, 0, "");
+	return 0;
+}
+
+static int list_ended(void *arg, int *error)
+{
+	struct listing *listing = arg;
+
+	listing->done = true;
+	listing->error = *error;
+	return 1;
+}
+
+static int list_exports(struct nbd_disk *nbd, struct nbd_handle *h, struct listing *listing, uint64_t deadline_ns,
+			struct err *err)
+{
+	nbd_list_callback named = { .callback = export_named, .user_data = listing };
+	nbd_completion_callback ended = { .callback = list_ended, .user_data = listing };
+	int ret = 0;
+
+	while (!ret && nbd_aio_is_connecting(h) > 0)
+		ret = converse(nbd, h, deadline_ns, err);
+	if (ret)
+		return ret;
+	if (nbd_aio_opt_list(h, named, ended))
+		return nbd_error(err);
+	while (!ret && !listing->done)
+		ret = converse(nbd, h, deadline_ns, err);
+	if (!ret && listing->error)
+		ret = err_set(err, -listing->error, "the server does not tell what it exports: %s",
+			      strerror(listing->error));
+	return ret;
+}
+
+static int discover(struct nbd_disk *nbd, struct nbd_handle *h, struct disk_finder *finder, struct err *err)
+{
+	struct listing listing = { .finder = finder };
+	uint64_t deadline_ns = loop_now_ns(loop_self()) + LIST_NS_MAX;
+	int fd;
+
+	if (!configure(nbd, h) || nbd_set_opt_mode(h, true))
+		return nbd_error(err);
+	fd = connect_socket(nbd, deadline_ns, err);
+	if (fd < 0)
+		return fd;
+	if (nbd_aio_connect_socket(h, fd))
+		return nbd_error(err);
+	return list_exports(nbd, h, &listing, deadline_ns, err);
+}
+
+int disk_nbd_discover(const char *uri, struct disk_finder *finder, struct err *err)
+{
+	struct nbd_disk *nbd = mem_zalloc(sizeof(*nbd));
+	struct nbd_handle *h = nbd_create();
+	int ret = nbd && h ? parse(nbd, uri, err) : err_set(err, -ENOMEM, "no memory");
+
+	if (!ret) {
+		fd_cancel_init(&nbd->remote.cancel);
+		ret = discover(nbd, h, finder, err);
+	}
+	if (h)
+		nbd_close(h);
+	mem_free(nbd);
+	return ret;
 }

@@ -38,6 +38,7 @@ struct bench_options {
 	bool direct;
 	bool json;
 	bool first_io;
+	bool yield;
 	bool reconnect;
 };
 

@@ -6,6 +6,7 @@
  * Always: every request handed to vc_submit is counted in `in_flight` until its one completion; a run is over only when
  * none is left. A run without a completion for STUCK_S seconds is an error. */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -320,7 +321,10 @@ static int run_until_drained(struct load *load)
 			idle_polls = 0;
 			continue;
 		}
-		__builtin_ia32_pause();
+		if (load->options->yield)
+			sched_yield();
+		else
+			__builtin_ia32_pause();
 		int rc = look_around(load, ++idle_polls);
 		if (rc < 0)
 			return rc;

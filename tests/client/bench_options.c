@@ -32,6 +32,7 @@ static const char usage[] =
 	"  --first-io          connect, do one read and one write back, print the milliseconds since start\n"
 	"  --seed N            of random block numbers and of data (1)\n"
 	"  --pin CPU           run on this CPU\n"
+	"  --yield             let others run on it while there is nothing to do\n"
 	"  --server-pid PID    report the server's CPU time for each request\n"
 	"  --json              one JSON object instead of text\n"
 	"\n"
@@ -129,6 +130,7 @@ static const struct option_spec specs[] = {
 	{ "reconnect", KIND_FLAG, FIELD(reconnect), 0, 0 },
 	{ "connect-timeout", KIND_SECONDS, FIELD(connect_s), 0, 0 },
 	{ "first-io", KIND_FLAG, FIELD(first_io), 0, 0 },
+	{ "yield", KIND_FLAG, FIELD(yield), 0, 0 },
 	{ "seed", KIND_NUMBER, FIELD(seed), 0, UINT32_MAX },
 	{ "pin", KIND_NUMBER, FIELD(pin), 0, 1023 },
 	{ "server-pid", KIND_NUMBER, FIELD(server_pid), 1, 1u << 30 },

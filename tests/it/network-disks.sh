@@ -117,11 +117,41 @@ tells_what_is_missing() {
     ctl pool import "$nbd_uri" "$iscsi_uri"
 }
 
+# discovered SERVER: "DISK SIZE WHY" lines
+discovered() {
+    ctl --json disk discover "$1" | jq -r '.[] | "\(.disk) \(.size_bytes) \(.why)"'
+}
+
+tells_what_servers_offer() {
+    tgt --op new --mode target --tid 2 -T iqn.2024-01.test:secret
+    tgt --op new --mode logicalunit --tid 2 --lun 7 -b "$disk_dir/lun"
+    tgt --op bind --mode target --tid 2 -I ALL
+    tgt --op new --mode account --user guest --password twelve-chars
+    tgt --op bind --mode account --tid 2 --user guest
+    echo twelve-chars >"$tmp/secret"
+    echo wrong-secret >"$tmp/wrong"
+    if ctl disk discover "iscsi://127.0.0.1:$port?timeout=1" 2>"$tmp/why"; then
+        return 1
+    fi
+    grep "no option 'timeout'" "$tmp/why"
+    discovered "iscsi://127.0.0.1:$port" | tee "$tmp/found"
+    grep -x "iscsi://127.0.0.1:$port/$iqn/1 1073741824 " "$tmp/found"
+    grep "^iscsi://127.0.0.1:$port/iqn.2024-01.test:secret 0 portal" "$tmp/found"
+    discovered "iscsi://guest@127.0.0.1:$port?secret-file=$tmp/secret" |
+        grep -x "iscsi://guest@127.0.0.1:$port/iqn.2024-01.test:secret/7?secret-file=$tmp/secret 1073741824 "
+    ctl disk probe "iscsi://guest@127.0.0.1:$port/iqn.2024-01.test:secret/7?secret-file=$tmp/secret"
+    discovered "iscsi://guest@127.0.0.1:$port?secret-file=$tmp/wrong" | grep -c 'secret?secret-file=.* 0 portal'
+    [[ $(discovered "nbd+unix:///?socket=$tmp/nbd.socket") == "nbd+unix:///?socket=$tmp/nbd.socket 0 " ]]
+    ctl disk discover "nbd+unix:///?socket=$tmp/nbd.socket" | grep DISK
+    tgt --op delete --force --mode target --tid 2
+}
+
 cleanup_fn servers_end
 cleanup_fn end_launched poold
 nbd_start
 iscsi_start
 poold_start
+run_test "servers tell what disks they offer" tells_what_servers_offer
 ctl pool create tank "$nbd_uri" "$iscsi_uri"
 ctl volume create tank/v --size 512M
 ctl export add tank/v --vhost-user "$tmp/v.vhost"

@@ -110,7 +110,7 @@ static bool all_done(const struct world *w)
 
 void manage_start_client(struct world *w, struct sim_volume *sv)
 {
-	if (sv->handle && !sv->client)
+	if (sv->handle && !sv->client && manage_activate(w, sv))
 		sv->client = client_start(w, sv, sv->left);
 	sv->left = 0;
 }
@@ -509,7 +509,7 @@ static void operate(struct world *w)
 	static const enum manage_op choice[] = {
 		MANAGE_CREATE,   MANAGE_DELETE,     MANAGE_RENAME,     MANAGE_RESIZE,     MANAGE_RESIZE,
 		MANAGE_ADD_DISK, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_LOOK,
-		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,   MANAGE_DISK_LIFE,
+		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,   MANAGE_DISK_LIFE,  MANAGE_TAKEOVER,
 	};
 	enum manage_op op = choice[rng_below(&w->rng, sizeof(choice) / sizeof(choice[0]))];
 	struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
@@ -541,6 +541,7 @@ static void operate(struct world *w)
 	case MANAGE_ADD_DISK: add_disk(w); break;
 	case MANAGE_CHECKPOINT: checkpoint(w, sv); break;
 	case MANAGE_LOOK: look(w); break;
+	case MANAGE_TAKEOVER: manage_takeover(w, sv); break;
 	case MANAGE_REOPEN: reopen(w, sv); break;
 	case MANAGE_REIMPORT: reimport(w); break;
 	case MANAGE_DISK_LIFE: disk_life(w); break;

@@ -10,6 +10,7 @@
 #include "pool/disks/disk_int.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_loop.h"
+#include "tests/unit/unit_volume.h"
 
 #define DISKS 2
 #define SLOWLY "delay-us=1000000"
@@ -267,7 +268,7 @@ static void cancel_scene(void *arg)
 
 	open_pool(rig, "64M");
 	make_volume(rig, "a", WRITES * MIB);
-	assert_int_equal(volume_open(rig->vols, "a", &vol, &err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "a", &vol, &err), 0);
 	waiting = fill(vol, reqs, &cancelled);
 	assert_true(waiting > 1 && waiting < WRITES);
 	submit(vol, &patient, VIO_WRITE, 0, MIB, NULL);
@@ -353,8 +354,8 @@ static void full_scene(void *arg)
 	pool_set_space_watch(rig->pool, count_level, levels);
 	make_volume(rig, "a", WRITES * MIB);
 	make_volume(rig, "b", 64 * MIB);
-	assert_int_equal(volume_open(rig->vols, "a", &a, &err), 0);
-	assert_int_equal(volume_open(rig->vols, "b", &b, &err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "a", &a, &err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "b", &b, &err), 0);
 	fail_after(rig, "b", 8);
 	waiting = fill(a, reqs, &cancelled);
 	assert_true(waiting > 1 && waiting < WRITES);
