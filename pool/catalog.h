@@ -28,7 +28,9 @@
 	X(LINEAGE, 4, "lineage: policy, checkpoint (volumes)") \
 	X(VOLUME, 5, "volume: name, size, flags (volumes)") \
 	X(MAP, 6, "map root of a volume, same id (volumes)") \
-	X(EPOCH, 7, "who may write a volume, same id (volumes)")
+	X(EPOCH, 7, "who may write a volume, same id (volumes)") \
+	X(OPTIONS, 8, "options of a volume, same id (volumes)") \
+	X(GROUP, 9, "limits that volumes share (volumes)")
 
 enum catalog_kind {
 #define X(name, number, what) CAT_##name = number,

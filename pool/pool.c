@@ -583,6 +583,7 @@ uint64_t pool_count_exposed(const struct pool *pool)
 void pool_get_info(const struct pool *pool, struct pool_info *info)
 {
 	*info = (struct pool_info){
+		.space_level = pool->space_level,
 		.disk_count = pool->disk_count,
 		.disks_in_use = zones_disks_in_use(&pool->zones),
 		.zone_bytes = pool->zone_bytes,
@@ -593,6 +594,7 @@ void pool_get_info(const struct pool *pool, struct pool_info *info)
 		.catalog_objects = pool->catalog->count,
 		.domains = count_domains(pool),
 	};
+	memcpy(info->space_changes, pool->space_changes, sizeof(info->space_changes));
 }
 
 static uint32_t nth_disk_id(const struct pool *pool, uint32_t i)

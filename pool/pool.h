@@ -124,7 +124,21 @@ struct pool_disk_info {
 	uint64_t size_bytes, zones, zones_free;
 	struct disk_counters counters;
 };
+/* X(name, text, what) */
+#define POOL_SPACE_LEVELS_LIST(X)                                                                     \
+	X(OK, "ok", "enough is free")                                                        \
+	X(LOW, "low", "less than 5 % is free, the reserve aside; until there are 10 %")      \
+	X(FULL, "full", "there was no room for data, and there is little; writes wait, or fail where that is asked for")
+
+enum pool_space_level {
+#define X(name, text, what) POOL_SPACE_##name,
+	POOL_SPACE_LEVELS_LIST(X)
+#undef X
+	POOL_SPACE_LEVELS,
+};
 struct pool_info {
+	enum pool_space_level space_level;
+	uint64_t space_changes[POOL_SPACE_LEVELS]; /* how often it came to each */
 	uint32_t disk_count, disks_in_use;
 	uint32_t zone_bytes;
 	uint64_t zones, zones_free, zones_reserved;
@@ -134,6 +148,8 @@ struct pool_info {
 void pool_get_info(const struct pool *pool, struct pool_info *info);
 /* How many segments would not be whole if the disks of one failure domain were out at once. */
 uint64_t pool_count_exposed(const struct pool *pool);
+/* `changed` is told when the level changes, and now unless all is well. Pool's loop; it must not wait. */
+void pool_set_space_watch(struct pool *pool, void (*changed)(void *arg, enum pool_space_level level), void *arg);
 /* i < disk_count */
 void pool_get_disk_info(const struct pool *pool, uint32_t i, struct pool_disk_info *info);
 

@@ -57,6 +57,10 @@ struct pool {
 	uint64_t segment_count;
 	uint32_t losses_max; /* so many disks may fail: the greatest m of all policies in use */
 	uint32_t cols_max;   /* columns of the widest policy in use, at least 1 */
+	enum pool_space_level space_level;
+	uint64_t space_changes[POOL_SPACE_LEVELS];
+	void (*space_changed)(void *arg, enum pool_space_level level); /* may be NULL */
+	void *space_arg;
 	struct list watches;					    /* struct space_watch */
 	bool space_freed;					    /* since the watches were last told */
 	struct fmutex admin_lock;				    /* one membership change at a time */
@@ -111,6 +115,9 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 
 /* Zones became free: tells all who wait for that. */
 void segments_tell_watches(struct pool *pool);
+
+/* space.c: zones were taken, refused or given back. */
+void pool_note_space(struct pool *pool);
 
 /* rows.c, rows_mend.c: makes ready for segments of this policy. -ENOMEM. */
 int rows_prepare(struct pool *pool, struct policy policy);

@@ -376,6 +376,7 @@ void segments_changed(void *arg, const struct cat_obj *old, const struct cat_obj
 void segments_tell_watches(struct pool *pool)
 {
 	pool->space_freed = false;
+	pool_note_space(pool);
 	list_for_each(node, &pool->watches) {
 		struct space_watch *watch = list_entry(node, struct space_watch, node);
 
@@ -487,6 +488,7 @@ static int grant_home(void *arg)
 	if (ret)
 		return ret;
 	ret = zones_take(&pool->zones, segment->policy, call->class, call->avoid_disk, segment->cols);
+	pool_note_space(pool);
 	if (ret)
 		goto unindex;
 	ret = grant_commit(pool, segment);

@@ -35,6 +35,7 @@ enum member_state {
 #undef X
 };
 const char *member_state_text(enum member_state state);
+const char *daemon_space_text(enum pool_space_level level);
 
 /* Counts who uses something, so that it is not freed under a fiber that waits. */
 struct pin {
@@ -155,13 +156,32 @@ int daemon_disk_set_domain(struct daemon *daemon, const char *pool, uint32_t dis
 int daemon_scrub(struct daemon *daemon, const char *pool, bool pause, struct err *err);
 
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
-			 struct err *err) __attribute__((warn_unused_result));
+			 uint32_t full_after_s, struct err *err) __attribute__((warn_unused_result));
 /* -EBUSY while it, or a snapshot that is to go too, has exports; -ENOTEMPTY: it has snapshots, which are not to. */
 int daemon_volume_delete(struct daemon *daemon, const char *name, bool with_snapshots, struct err *err)
 	__attribute__((warn_unused_result));
 /* new_name: with the pool, which stays, or without it. Exports go on, also those of snapshots. */
 int daemon_volume_rename(struct daemon *daemon, const char *name, const char *new_name, struct err *err)
 	__attribute__((warn_unused_result));
+/* Limits of rate to be changed, and the others are to stay. See struct volume_limits. */
+struct limits_request {
+	bool set_iops, set_bps, set_burst;
+	uint64_t iops, bps;
+	uint32_t burst_ms;
+};
+struct options_request {
+	struct limits_request limits;
+	const char *group; /* NULL: as it is */
+	bool no_group;
+	bool set_full_after;
+	uint32_t full_after_s; /* see struct volume_options */
+};
+int daemon_volume_set(struct daemon *daemon, const char *name, const struct options_request *request, struct err *err)
+	__attribute__((warn_unused_result));
+/* "POOL/GROUP". Makes it if there is none. */
+int daemon_qos_set(struct daemon *daemon, const char *name, const struct limits_request *request, struct err *err)
+	__attribute__((warn_unused_result));
+int daemon_qos_delete(struct daemon *daemon, const char *name, struct err *err) __attribute__((warn_unused_result));
 /* A new volume, of the same pool, from a snapshot, or from what a volume holds now. */
 int daemon_clone(struct daemon *daemon, const char *from, const char *new_name, struct err *err)
 	__attribute__((warn_unused_result));

@@ -48,6 +48,33 @@ void daemon_pool_free(struct daemon_pool *pool)
 
 /* --- opening and closing ---------------------------------------------------------------------------------- */
 
+const char *daemon_space_text(enum pool_space_level level)
+{
+	static const char *const texts[] = {
+#define X(name, text, what) [POOL_SPACE_##name] = text,
+		POOL_SPACE_LEVELS_LIST(X)
+#undef X
+	};
+
+	return texts[level];
+}
+
+static void log_space(void *arg, enum pool_space_level level)
+{
+	static const char *const texts[] = {
+#define X(name, text, what) [POOL_SPACE_##name] = what,
+		POOL_SPACE_LEVELS_LIST(X)
+#undef X
+	};
+	const struct daemon_pool *pool = arg;
+
+	if (level == POOL_SPACE_OK)
+		log_info("pool '%s': space is %s: %s", pool->name, daemon_space_text(level), texts[level]);
+	else
+		log_warn("pool '%s': space is %s: %s; add a disk, or delete data", pool->name, daemon_space_text(level),
+			 texts[level]);
+}
+
 static int open_volumes(struct daemon *daemon, struct daemon_pool *pool, struct err *err)
 {
 	struct volumes_opts opts = {
@@ -60,6 +87,7 @@ static int open_volumes(struct daemon *daemon, struct daemon_pool *pool, struct 
 		.scrub_every_ns = daemon->config->scrub_every_s * 1000000000ull,
 	};
 
+	pool_set_space_watch(pool->pool, log_space, pool);
 	return volumes_open(pool->pool, &opts, &pool->volumes, err);
 }
 

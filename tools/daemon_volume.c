@@ -70,9 +70,10 @@ static int parse_policy(const char *text, struct policy *policy, struct err *err
 }
 
 static int create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy, bool receiving,
-		  struct err *err)
+		  uint32_t full_after_s, struct err *err)
 {
-	struct volume_create_opts opts = { .size_bytes = size_bytes, .receiving = receiving };
+	struct volume_create_opts opts = { .size_bytes = size_bytes, .receiving = receiving,
+					   .options.full_after_s = full_after_s };
 	struct target target;
 	int ret = parse_policy(policy, &opts.policy, err);
 
@@ -89,9 +90,9 @@ static int create(struct daemon *daemon, const char *name, uint64_t size_bytes, 
 }
 
 int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
-			 struct err *err)
+			 uint32_t full_after_s, struct err *err)
 {
-	return create(daemon, name, size_bytes, policy, false, err);
+	return create(daemon, name, size_bytes, policy, false, full_after_s, err);
 }
 
 /* --- exports ---------------------------------------------------------------------------------------------- */
@@ -295,7 +296,7 @@ int daemon_receive_begin(struct daemon *daemon, const struct receive_request *re
 {
 	if (request->base)
 		return receive_onto(daemon, request->volume, request->base, err);
-	return create(daemon, request->volume, request->size_bytes, request->policy, true, err);
+	return create(daemon, request->volume, request->size_bytes, request->policy, true, 0, err);
 }
 
 int daemon_receive_get_mark(struct daemon *daemon, const char *name, struct receive_mark *mark, struct err *err)

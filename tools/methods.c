@@ -333,10 +333,11 @@ static int volume_create_method(void *daemon, struct params *params, json_t **re
 	const char *name = param_text(params, "volume");
 	uint64_t size_bytes = param_u64(params, "size_bytes", VOLUME_SIZE_MAX);
 	const char *policy = param_text_or(params, "policy", "plain");
+	uint32_t full_after_s = (uint32_t)param_u64_or(params, "full_after_s", VOLUME_FULL_AFTER_S_MAX, 0);
 	int ret = params_end(params);
 
 	if (ret == 0)
-		ret = daemon_volume_create(daemon, name, size_bytes, policy, err);
+		ret = daemon_volume_create(daemon, name, size_bytes, policy, full_after_s, err);
 	if (ret == 0)
 		*result = shown_image(daemon, name);
 	return ret;
@@ -416,6 +417,75 @@ static int volume_delete_method(void *daemon, struct params *params, json_t **re
 
 	return ret ? ret : daemon_volume_delete(daemon, name, with_snapshots, err);
 }
+
+/* --- options ---------------------------------------------------------------------------------------------- */
+
+static struct limits_request limits_params(struct params *params)
+{
+	return (struct limits_request){
+		.set_iops = param_given(params, "iops"),
+		.set_bps = param_given(params, "bps"),
+		.set_burst = param_given(params, "burst_ms"),
+		.iops = param_u64_or(params, "iops", VOLUME_IOPS_MAX, 0),
+		.bps = param_u64_or(params, "bps", VOLUME_BPS_MAX, 0),
+		.burst_ms = (uint32_t)param_u64_or(params, "burst_ms", VOLUME_BURST_MS_MAX, 0),
+	};
+}
+
+static int volume_set_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	struct options_request request = {
+		.limits = limits_params(params),
+		.group = param_text_or(params, "group", NULL),
+		.no_group = param_flag(params, "no_group"),
+		.set_full_after = param_given(params, "full_after_s"),
+		.full_after_s = (uint32_t)param_u64_or(params, "full_after_s", VOLUME_FULL_AFTER_S_MAX, 0),
+	};
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_volume_set(daemon, name, &request, err);
+	if (ret == 0)
+		*result = shown_image(daemon, name);
+	return ret;
+}
+
+static int qos_set_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "group");
+	struct limits_request request = limits_params(params);
+	int ret = params_end(params);
+
+	(void)result;
+	return ret ? ret : daemon_qos_set(daemon, name, &request, err);
+}
+
+static int qos_delete_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "group");
+	int ret = params_end(params);
+
+	(void)result;
+	return ret ? ret : daemon_qos_delete(daemon, name, err);
+}
+
+static int qos_list_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "pool");
+	struct daemon_pool *pool;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_pool_get(daemon, name, &pool, err);
+	if (ret)
+		return ret;
+	ret = give(show_groups(pool), result, err);
+	daemon_pool_put(pool);
+	return ret;
+}
+
+/* --- clones ----------------------------------------------------------------------------------------------- */
 
 static int clone_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
@@ -731,13 +801,17 @@ const struct jsonrpc_method methods[] = {
 	{ "scrub.start", scrub_start_method, "pool: verify everything and mend what is wrong" },
 	{ "scrub.pause", scrub_pause_method, "pool: stop verifying until the next start, which goes on from there" },
 	{ "scrub.status", scrub_status_method, "pool: what scrubs and mending did since the import" },
-	{ "volume.create", volume_create_method, "volume, size_bytes[, policy]: make a thin volume" },
+	{ "volume.create", volume_create_method, "volume, size_bytes[, policy, full_after_s]: make a thin volume" },
 	{ "volume.list", volume_list_method, "[pool]: volumes of open pools" },
 	{ "volume.show", volume_show_method, "volume: one volume" },
 	{ "volume.resize", volume_resize_method, "volume, size_bytes or delta_bytes[, force]: change the size" },
 	{ "volume.rename", volume_rename_method, "volume, new_name: change the name" },
 	{ "volume.fence", volume_fence_method, "volume: whoever writes it may not go on" },
 	{ "volume.delete", volume_delete_method, "volume[, snapshots]: delete a volume and its data" },
+	{ "volume.set", volume_set_method, "volume[, iops, bps, burst_ms, group, no_group, full_after_s]: change its options" },
+	{ "qos.set", qos_set_method, "group[, iops, bps, burst_ms]: limits that volumes share" },
+	{ "qos.list", qos_list_method, "pool: its groups of limits" },
+	{ "qos.delete", qos_delete_method, "group: delete a group that no volume is in" },
 	{ "clone", clone_method, "from, volume: make a volume from a snapshot or a volume" },
 	{ "snapshot.create", snapshot_create_method, "snapshots: make snapshots of volumes of a pool, at one instant" },
 	{ "snapshot.list", snapshot_list_method, "[pool or volume]: snapshots of volumes of open pools" },

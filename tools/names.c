@@ -35,6 +35,7 @@ static const char *form_of(enum image_kind kind)
 	switch (kind) {
 	case IMAGE_VOLUME: return "a volume; give POOL/VOLUME";
 	case IMAGE_SNAPSHOT: return "a snapshot; give POOL/VOLUME@SNAPSHOT";
+	case IMAGE_GROUP: return "a group; give POOL/GROUP";
 	default: return "a volume or snapshot; give POOL/VOLUME or POOL/VOLUME@SNAPSHOT";
 	}
 }

@@ -13,6 +13,7 @@ enum image_kind {
 	IMAGE_VOLUME,
 	IMAGE_SNAPSHOT,
 	IMAGE_EITHER,
+	IMAGE_GROUP, /* no image, but called alike: limits that volumes share */
 };
 
 struct image_path {

@@ -109,6 +109,10 @@ const char *cli_size_text(const json_t *object, const char *key);
 const char *cli_time_text(const json_t *object, const char *key);
 /* Where a volume or snapshot is exported: "/run/web0.sock, /run/other.sock", or "-"; in a static buffer. */
 const char *cli_addresses_text(const json_t *image);
+/* --full, if it is given, into params. */
+enum cli_exit cli_add_full(const struct cli *cli, json_t *params);
+/* "500 requests/s, 10.0 MiB/s, burst 1 s", or "none"; in a static buffer. */
+const char *cli_limits_text(const json_t *object);
 /* The daemon's working folder is another one: an absolute path, to be freed. NULL: no memory. */
 char *cli_absolute(const char *path);
 /* The same for a disk: a path, "file:PATH" or another URI. */
@@ -145,6 +149,10 @@ enum cli_exit cli_volume_show(struct cli *cli);
 enum cli_exit cli_volume_resize(struct cli *cli);
 enum cli_exit cli_volume_rename(struct cli *cli);
 enum cli_exit cli_volume_delete(struct cli *cli);
+enum cli_exit cli_volume_set(struct cli *cli);
+enum cli_exit cli_qos_set(struct cli *cli);
+enum cli_exit cli_qos_list(struct cli *cli);
+enum cli_exit cli_qos_delete(struct cli *cli);
 enum cli_exit cli_volume_import(struct cli *cli);
 enum cli_exit cli_volume_export(struct cli *cli);
 enum cli_exit cli_volume_fence(struct cli *cli);

@@ -56,9 +56,27 @@ static const struct cli_option pool_destroy_options[] = {
 	{ "yes", 'y', NULL, false, "do not ask" },
 	{ 0 },
 };
+#define FULL_OPTION \
+	{ "full", 0, "WHAT", false, "writes when the pool is full: park (for ever), or fail-after=SECONDS" }
 static const struct cli_option volume_create_options[] = {
 	{ "size", 's', "SIZE", true, "size the guest sees, such as 20G" },
 	{ "policy", 0, "POLICY", false, "redundancy: plain, mirror2, mirror3 or ec:K+M" },
+	FULL_OPTION,
+	{ 0 },
+};
+#define LIMIT_OPTIONS                                                                     \
+	{ "iops", 0, "N", false, "requests a second; 0: no limit" },                          \
+	{ "bps", 0, "SIZE", false, "bytes a second, such as 100M; 0: no limit" },             \
+	{ "burst", 0, "SECONDS", false, "for how long what is not used is saved up (1)" }
+static const struct cli_option volume_set_options[] = {
+	LIMIT_OPTIONS,
+	{ "group", 0, "GROUP", false, "share the limits of this group" },
+	{ "no-group", 0, NULL, false, "share none" },
+	FULL_OPTION,
+	{ 0 },
+};
+static const struct cli_option qos_set_options[] = {
+	LIMIT_OPTIONS,
 	{ 0 },
 };
 static const struct cli_option volume_resize_options[] = {
@@ -147,12 +165,17 @@ const struct cli_command cli_commands[] = {
 	{ "volume", "rename", "POOL/VOLUME NAME", NULL, cli_volume_rename, false, "give a volume another name" },
 	{ "volume", "delete", "POOL/VOLUME", volume_delete_options, cli_volume_delete, false,
 	  "delete a volume and its data" },
+	{ "volume", "set", "POOL/VOLUME", volume_set_options, cli_volume_set, false, "limit a volume's rate, and more" },
 	{ "volume", "import", "FILE POOL/VOLUME", volume_import_options, cli_volume_import, false,
 	  "make a volume of a disk image" },
 	{ "volume", "export", "POOL/VOLUME[@SNAPSHOT] FILE", volume_export_options, cli_volume_export, false,
 	  "make a disk image of a volume or snapshot" },
 	{ "volume", "fence", "POOL/VOLUME", yes_options, cli_volume_fence, false,
 	  "whoever writes a volume now may not go on" },
+	{ "qos", "set", "POOL/GROUP", qos_set_options, cli_qos_set, false,
+	  "make a group of volumes that share limits, or change it" },
+	{ "qos", "list", "POOL", NULL, cli_qos_list, false, "list groups" },
+	{ "qos", "delete", "POOL/GROUP", NULL, cli_qos_delete, false, "delete a group" },
 	{ "snapshot", "create", "POOL/VOLUME@NAME...", NULL, cli_snapshot_create, false,
 	  "make snapshots of volumes of one pool, all at one instant" },
 	{ "snapshot", "list", "[POOL|POOL/VOLUME]", NULL, cli_snapshot_list, false, "list snapshots" },

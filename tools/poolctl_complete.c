@@ -61,12 +61,20 @@ static void offer(const char *text, const char *prefix)
 		puts(text);
 }
 
-/* "POOL/VOLUME@", to be gone on with. */
+/* "POOL/VOLUME@" and "POOL/", to be gone on with. */
 static void offer_at(const char *volume, const char *prefix)
 {
 	char text[256];
 
 	snprintf(text, sizeof(text), "%s@", volume);
+	offer(text, prefix);
+}
+
+static void offer_slash(const char *pool, const char *prefix)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "%s/", pool);
 	offer(text, prefix);
 }
 
@@ -125,6 +133,7 @@ static const struct {
 	{ "POOL/VOLUME", "volume.list", "volume", offer },
 	{ "POOL/VOLUME@SNAPSHOT", "snapshot.list", "snapshot", offer },
 	{ "POOL/VOLUME@NAME", "volume.list", "volume", offer_at },
+	{ "POOL/GROUP", "pool.list", "name", offer_slash },
 	{ "POOL|POOL/VOLUME", "pool.list", "name", offer },
 	{ "POOL|POOL/VOLUME", "volume.list", "volume", offer },
 	{ "POOL/VOLUME[@SNAPSHOT]", "volume.list", "volume", offer },
@@ -146,6 +155,12 @@ static void offer_argument(struct cli *cli, const struct context *context, const
 		offer_nouns(prefix);
 }
 
+static void offer_full(const char *prefix)
+{
+	offer("park", prefix);
+	offer("fail-after=", prefix);
+}
+
 static void offer_policies(const char *prefix)
 {
 	static const char *const policies[] = { "plain", "mirror2", "mirror3", "ec:2+1", "ec:4+2" };
@@ -164,6 +179,8 @@ enum cli_exit cli_complete(struct cli *cli, int argc, char **argv)
 	if (context.pending) {
 		if (strcmp(context.pending->name, "policy") == 0)
 			offer_policies(prefix);
+		else if (strcmp(context.pending->name, "full") == 0)
+			offer_full(prefix);
 	} else if (*prefix == '-') {
 		offer_options(context.command ? context.command->options : NULL, prefix);
 		offer_options(cli_global_options, prefix);

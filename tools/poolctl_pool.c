@@ -1,5 +1,6 @@
 /* poolctl pool ... and disk ... */
 #include <stdlib.h>
+#include <string.h>
 
 #include "tools/poolctl.h"
 
@@ -100,6 +101,8 @@ static void print_pool(const json_t *pool)
 		       cli_size_text(pool, "size_bytes"), cli_size_text(pool, "free_bytes"),
 		       cli_size_text(pool, "reserved_bytes"), cli_size_text(pool, "zone_bytes"),
 		       cli_number(pool, "segments"), cli_number(pool, "volumes"), cli_number(pool, "snapshots"));
+	if (*cli_text(pool, "space") && strcmp(cli_text(pool, "space"), "ok") != 0)
+		printf("space     is %s: add a disk, or delete data\n", cli_text(pool, "space"));
 	if (cli_number(pool, "reclaiming_images") > 0)
 		printf("deleted   %llu volumes and snapshots, of which up to %s have yet to come back\n",
 		       cli_number(pool, "reclaiming_images"), cli_size_text(pool, "reclaiming_bytes"));

@@ -171,7 +171,7 @@ static uint64_t errors_of(const json_t *member)
 static void print_volumes(const struct sample *sample)
 {
 	static const char *const heads[] = { "VOLUME", ">READS", ">READ",   ">WRITES", ">WRITTEN", ">FLUSHES",
-					     ">LOG",   ">MAP",   ">ERRORS", "STATE",   NULL };
+					     ">LOG",   ">MAP",   ">HELD",   ">ERRORS",  "STATE",    NULL };
 	struct table table;
 	json_t *volume;
 	size_t i;
@@ -187,6 +187,7 @@ static void print_volumes(const struct sample *sample)
 		count_cell(&table, sample, json_object_get(volume, "flush"), json_object_get(before, "flush"), "ios");
 		bytes_cell(&table, sample, volume, before, "data_bytes_written");
 		bytes_cell(&table, sample, volume, before, "meta_bytes_written");
+		count_cell(&table, sample, volume, before, "throttled");
 		table_cell(&table, "%llu", errors);
 		table_cell(&table, "%s", cli_text(volume, "state"));
 	}

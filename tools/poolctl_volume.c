@@ -47,6 +47,22 @@ enum cli_exit cli_volume_list(struct cli *cli)
 	return CLI_OK;
 }
 
+static void print_options(const json_t *volume)
+{
+	const json_t *options = json_object_get(volume, "options");
+
+	printf("limits      %s\n", cli_limits_text(options));
+	if (*cli_text(options, "group"))
+		printf("group       %s\n", cli_text(options, "group"));
+	if (cli_number(options, "full_after_s") > 0)
+		printf("when full   writes fail after %llu s\n", cli_number(options, "full_after_s"));
+	else
+		printf("when full   writes wait for space\n");
+	if (cli_number(volume, "throttled") > 0)
+		printf("held back   %llu requests, for %.3f s in all\n", cli_number(volume, "throttled"),
+		       (double)cli_number(volume, "throttled_us") / 1e6);
+}
+
 static void print_writer(const json_t *volume)
 {
 	const char *rest = json_is_true(json_object_get(volume, "held")) ? "" : ", at rest";
@@ -70,8 +86,11 @@ static void print_volume(const json_t *volume)
 	       cli_number(volume, "snapshots"), cli_text(volume, "policy"), state);
 	if (strcmp(state, "parked") == 0)
 		printf("            writes wait for space: add a disk to the pool, or delete data\n");
+	if (strcmp(state, "full") == 0)
+		printf("            writes fail: add a disk to the pool, or delete data\n");
 	if (strcmp(state, "failed") == 0)
 		printf("            it can be read only: export and import the pool\n");
+	print_options(volume);
 	printf("created     %s\nsegments    %llu\nexports     %s\n", cli_time_text(volume, "created_s"),
 	       cli_number(volume, "segments"), cli_addresses_text(volume));
 	print_writer(volume);
@@ -96,14 +115,19 @@ enum cli_exit cli_volume_create(struct cli *cli)
 {
 	const char *policy = cli_value(cli, "policy");
 	uint64_t size_bytes;
+	json_t *params;
 	enum cli_exit ret = cli_size(cli, "size", 0, &size_bytes);
 
 	if (ret)
 		return ret;
-	return cli_do(cli, "volume.create",
-		      json_pack("{s:s, s:I, s:s}", "volume", cli->args[0], "size_bytes", (json_int_t)size_bytes,
-				"policy", policy ? policy : "plain"),
-		      "volume '%s' is made\n", cli->args[0]);
+	params = json_pack("{s:s, s:I, s:s}", "volume", cli->args[0], "size_bytes", (json_int_t)size_bytes, "policy",
+			   policy ? policy : "plain");
+	ret = cli_add_full(cli, params);
+	if (ret) {
+		json_decref(params);
+		return ret;
+	}
+	return cli_do(cli, "volume.create", params, "volume '%s' is made\n", cli->args[0]);
 }
 
 /* "20G", "+20G" or "-20G" into params. */

@@ -208,6 +208,9 @@ static void show_open_pool(json_t **json, struct daemon_pool *pool, bool detail)
 	show_number(json, "size_bytes", info.zones * info.zone_bytes);
 	show_number(json, "free_bytes", info.zones_free * info.zone_bytes);
 	show_number(json, "reserved_bytes", info.zones_reserved * info.zone_bytes);
+	show_text(json, "space", daemon_space_text(info.space_level));
+	show_number(json, "times_low", info.space_changes[POOL_SPACE_LOW]);
+	show_number(json, "times_full", info.space_changes[POOL_SPACE_FULL]);
 	show_number(json, "segments", info.segments);
 	show_number(json, "disk_count", info.disk_count);
 	show_number(json, "volumes", volumes);
@@ -306,6 +309,8 @@ const char *show_volume_state(const struct volume_info *info)
 {
 	if (info->failed)
 		return "failed";
+	if (info->full)
+		return "full";
 	if (info->parked)
 		return "parked";
 	return info->receiving ? "receiving" : "ok";
@@ -341,6 +346,26 @@ static void show_image_common(json_t **json, const struct daemon_pool *pool, con
 	show_put(json, "exports", image_addresses(pool, info->id));
 }
 
+static void show_limits(json_t **json, const struct volume_limits *limits)
+{
+	show_number(json, "iops", limits->iops);
+	show_number(json, "bps", limits->bps);
+	show_number(json, "burst_ms", limits->burst_ms);
+}
+
+static json_t *show_options(const struct daemon_pool *pool, const struct volume_options *options)
+{
+	json_t *json = json_object();
+
+	show_limits(&json, &options->limits);
+	if (options->group[0])
+		show_image_name(&json, "group", pool, options->group);
+	else
+		show_put(&json, "group", json_null());
+	show_number(&json, "full_after_s", options->full_after_s);
+	return json;
+}
+
 static json_t *volume_to_json(const struct daemon_pool *pool, const struct volume_info *info,
 			      const struct volume_space *space)
 {
@@ -357,12 +382,39 @@ static json_t *volume_to_json(const struct daemon_pool *pool, const struct volum
 	show_put(&json, "policy", policy_text(info->policy));
 	show_text(&json, "state", show_volume_state(info));
 	show_number(&json, "segments", info->segments);
+	show_put(&json, "options", show_options(pool, &info->options));
+	show_number(&json, "throttled", info->counters.throttled);
+	show_number(&json, "throttled_us", info->counters.throttled_ns / 1000);
 	show_number(&json, "home", info->home);
 	show_number(&json, "recovery_us", info->recovery_us);
 	show_number(&json, "epoch", info->epoch);
 	show_put(&json, "holder", info->holder[0] ? json_text_string(info->holder) : json_null());
 	show_flag(&json, "held", info->held);
 	return json;
+}
+
+struct group_walk {
+	json_t *array;
+	const struct daemon_pool *pool;
+};
+
+static void append_group(void *arg, const struct volume_group *group)
+{
+	struct group_walk *walk = arg;
+	json_t *json = json_object();
+
+	show_image_name(&json, "group", walk->pool, group->name);
+	show_limits(&json, &group->limits);
+	show_number(&json, "volumes", group->volumes);
+	show_append(&walk->array, json);
+}
+
+json_t *show_groups(struct daemon_pool *pool)
+{
+	struct group_walk walk = { json_array(), pool };
+
+	volume_group_for_each(pool->volumes, append_group, &walk);
+	return walk.array;
 }
 
 static json_t *snapshot_to_json(const struct daemon_pool *pool, const struct volume_info *info,

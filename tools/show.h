@@ -18,6 +18,8 @@ int show_image(struct daemon_pool *pool, const char *name, bool measure, json_t 
 json_t *show_volumes(struct daemon *daemon, struct daemon_pool *pool);
 /* All snapshots, measured, of a pool's volume, or with NULL of all its volumes; pools as above. */
 json_t *show_snapshots(struct daemon *daemon, struct daemon_pool *pool, const char *volume);
+/* Limits that volumes of a pinned, open pool share. */
+json_t *show_groups(struct daemon_pool *pool);
 json_t *show_exports(struct daemon *daemon);
 /* The export at this address. */
 json_t *show_export(struct daemon *daemon, const char *address);

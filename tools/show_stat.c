@@ -11,6 +11,8 @@
 #define VOLUME_COUNTERS(X)    \
 	X(data_bytes_written) \
 	X(meta_bytes_written) \
+	X(throttled)          \
+	X(throttled_ns)       \
 	X(batches)            \
 	X(checkpoints)        \
 	X(cleaned_segments)   \

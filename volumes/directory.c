@@ -471,6 +471,7 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 		vols->opts.checkpoint_log_bytes = CHECKPOINT_LOG_DEFAULT;
 	list_init(&vols->lineages);
 	list_init(&vols->volumes);
+	list_init(&vols->groups);
 	table_init(&vols->names);
 	table_init(&vols->numbers);
 	fmutex_init(&vols->change);
@@ -488,6 +489,7 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 
 static void volumes_release(struct volumes *vols)
 {
+	options_release(vols);
 	table_release(&vols->names);
 	table_release(&vols->numbers);
 	mem_free(vols->vloops);
@@ -510,6 +512,8 @@ int volumes_open(struct pool *pool, const struct volumes_opts *opts, struct volu
 	rc = load_lineages(vols, &opener.todo, &count);
 	if (rc == 0)
 		rc = load_volumes(vols, &opener.todo);
+	if (rc == 0)
+		rc = options_load(vols);
 	if (rc < 0)
 		goto fail_load;
 	if (count > 0)

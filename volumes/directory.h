@@ -15,6 +15,7 @@ struct volumes {
 	struct list lineages;
 	struct list volumes;             /* struct volume_state by dir: those with a name */
 	struct table names, numbers;     /* the same, by by_name and by_number */
+	struct list groups;              /* struct qos_group */
 	struct fmutex change;            /* held by what changes volumes, or needs them unchanged over I/O */
 	struct fmutex measure;           /* held by who takes `change` only to measure */
 	struct fmutex claims;            /* held while an epoch changes */
@@ -70,6 +71,17 @@ int directory_stop_lineage(struct lineage *lin, bool abandon);
 /* fiber_call_on for what must be done: tries again when there is no memory. fn returns 0. */
 void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 
+/* --- options.c --- */
+
+/* Groups, and options of all volumes in the directory. */
+int options_load(struct volumes *vols);
+void options_release(struct volumes *vols);
+/* Whether a volume may have them; fills in defaults. */
+int options_check(struct volumes *vols, struct volume_options *options, struct err *err);
+/* Setting them: first what may fail, then durably in a transaction (NULL: the volume goes), then in effect. */
+int options_prepare(struct volume_state *vol, const struct volume_options *options);
+void options_put_in(struct volumes *vols, uint64_t id, const struct volume_options *options, struct cat_txn *txn);
+void options_apply(struct volume_state *vol, const struct volume_options *options);
 /* --- receive.c --- */
 
 /* The volume's object as it will be with this mark. */

@@ -672,12 +672,57 @@ static int append(struct vio *vio, const struct edges *edges)
 	return 0;
 }
 
-/* Cancelled, and what it waits for is space: see volume_cancel. */
-static bool gives_up(const struct vio *vio)
+/* When writes of the volume no longer wait for space; UINT64_MAX: they do for ever. */
+static uint64_t full_until_ns(const struct volume_state *vol)
+{
+	uint64_t since_ns = vol->lin->full_since_ns;
+
+	return vol->full_after_ns > 0 && since_ns > 0 ? since_ns + vol->full_after_ns : UINT64_MAX;
+}
+
+/* What it waits for is space, and it does not any longer: -ECANCELED, see volume_cancel, or -ENOSPC. 0: it waits. */
+static int gives_up(const struct vio *vio)
 {
 	const struct lineage *lin = state_of(vio)->lin;
 
-	return vio->cancelled && *vio->cancelled && (vio->op == VIO_WRITE ? lin->nospace : lin->noreserve);
+	if (!(vio->op == VIO_WRITE ? lin->nospace : lin->noreserve))
+		return 0;
+	if (vio->cancelled && *vio->cancelled)
+		return -ECANCELED;
+	return vio->op == VIO_WRITE && loop_now_ns(lin->loop) >= full_until_ns(state_of(vio)) ? -ENOSPC : 0;
+}
+
+bool volume_is_full(const struct volume_state *vol)
+{
+	return vol->lin->nospace && loop_now_ns(vol->lin->loop) >= full_until_ns(vol);
+}
+
+static void full_fired(struct timer *timer)
+{
+	struct lineage *lin = container_of(timer, struct lineage, full_timer);
+
+	io_full(lin);
+	lineage_drain_soon(lin);
+}
+
+void io_full(struct lineage *lin)
+{
+	uint64_t now_ns = loop_now_ns(lin->loop), next_ns = UINT64_MAX;
+
+	list_for_each(node, &lin->volumes) {
+		uint64_t until_ns = full_until_ns(list_entry(node, struct volume_state, node));
+
+		if (until_ns > now_ns && until_ns < next_ns)
+			next_ns = until_ns;
+	}
+	/* Without memory they wait until something else happens. */
+	if (next_ns < UINT64_MAX)
+		(void)!timer_arm(lin->loop, &lin->full_timer, next_ns);
+}
+
+void io_init(struct lineage *lin)
+{
+	timer_init(&lin->full_timer, full_fired);
 }
 
 /* --- partial blocks --------------------------------------------------------------------------------------- */
@@ -763,8 +808,9 @@ static int merge_and_append(struct vio *vio, struct edge_block *head, struct edg
 		rc = append(vio, &edges);
 		if (rc != -EAGAIN)
 			return rc;
-		if (gives_up(vio))
-			return -ECANCELED;
+		rc = gives_up(vio);
+		if (rc < 0)
+			return rc;
 		waitq_wait(&vol->lin->room);
 	}
 }
@@ -817,23 +863,26 @@ static void change_start(struct vio *vio)
 	}
 	if (list_empty(queue))           /* nobody is overtaken */
 		rc = append(vio, &none);
-	if (rc == -EAGAIN && gives_up(vio))
-		rc = -ECANCELED;
 	if (rc == -EAGAIN)
+		rc = gives_up(vio);
+	else if (rc == 0)
+		return;
+	if (rc == 0)
 		list_push_back(queue, &vio->node);
-	else if (rc < 0)
+	else
 		vio_finish_soon(vio, rc);
 }
 
-static void drop_cancelled(struct list *queue)
+static void drop_impatient(struct list *queue)
 {
 	list_for_each_safe(node, next, queue) {
 		struct vio *vio = list_entry(node, struct vio, node);
+		int rc = gives_up(vio);
 
-		if (!gives_up(vio))
+		if (rc == 0)
 			continue;
 		list_del(node);
-		vio_finish(vio, -ECANCELED);
+		vio_finish(vio, rc);
 	}
 }
 
@@ -849,7 +898,7 @@ static void drain_queue(struct list *queue)
 		rc = append(vio, &none);
 		if (rc == -EAGAIN) {
 			list_push_front(queue, &vio->node);
-			drop_cancelled(queue);
+			drop_impatient(queue);
 			return;
 		}
 		if (rc < 0)
@@ -884,17 +933,16 @@ static bool acceptable(const struct volume_state *vol, const struct vio *vio)
 	return in_range(vol, vio);
 }
 
-void volume_submit(struct volume *volume, struct vio *vio)
+void volume_start(struct vio *vio)
 {
-	struct volume_state *vol = volume->state;
+	struct volume_state *vol = state_of(vio);
 	struct lineage *lin = vol->lin;
 
-	vio->volume = volume;
 	if (!acceptable(vol, vio)) {
 		vio_finish_soon(vio, -EINVAL);
 		return;
 	}
-	if (volume_is_fenced(volume)) {
+	if (volume_is_fenced(vio->volume)) {
 		vio_finish_soon(vio, -ESTALE);
 		return;
 	}
@@ -911,8 +959,27 @@ void volume_submit(struct volume *volume, struct vio *vio)
 	}
 }
 
+/* Flushes have nothing to pay, and what we do ourselves is not the guest's. */
+static bool held_back(const struct volume_state *vol, struct vio *vio)
+{
+	return vio->op != VIO_FLUSH && !vio->internal && acceptable(vol, vio) && throttle_hold(vol->throttle, vio);
+}
+
+void volume_submit(struct volume *volume, struct vio *vio)
+{
+	const struct volume_state *vol = volume->state;
+
+	vio->volume = volume;
+	if (!vol->throttle || !held_back(vol, vio))
+		volume_start(vio);
+}
+
 void volume_cancel(struct volume *volume)
 {
+	struct throttle *throttle = volume->state->throttle;
+
+	if (throttle)
+		throttle_cancel(throttle);
 	lineage_drain_soon(volume->state->lin);
 }
 

@@ -37,6 +37,7 @@ int lineage_alloc(struct volumes *vols, struct pool *pool, struct vloop *vl, uin
 	waitq_init(&lin->fibers_gone);
 	checkpoint_init(lin);
 	log_init(lin);
+	io_init(lin);
 	lin->space_task.fn = space_freed;
 	list_init(&lin->space_task.node);
 	lin->space.loop = lin->loop;
@@ -96,6 +97,8 @@ void volume_state_free(struct volume_state *vol)
 	layers_release(vol);
 	if (vol->spare)
 		layer_put(vol->spare);
+	if (vol->throttle)
+		throttle_free(vol->throttle);
 	mem_free(vol);
 }
 
@@ -208,6 +211,7 @@ int lineage_close(struct lineage *lin, bool abandon)
 		poll_ns = 2 * poll_ns < CLOSE_POLL_MAX_NS ? 2 * poll_ns : CLOSE_POLL_MAX_NS;
 	}
 	timer_cancel(lin->loop, &lin->retry);
+	timer_cancel(lin->loop, &lin->full_timer);
 	for (int id = 0; id < STREAM_COUNT; id++) {
 		struct batch *b = lin->stream[id].open;
 

@@ -9,6 +9,7 @@
 #include "volumes/batch_format.h"
 #include "volumes/nodecache.h"
 #include "volumes/overlay.h"
+#include "volumes/qos.h"
 #include "volumes/places.h"
 #include "volumes/refs.h"
 #include "volumes/volume.h"
@@ -194,6 +195,7 @@ struct volume_state {
 	struct uuid guid;
 	struct receive_mark receive;     /* RECEIVING. Owner: the pool's loop */
 	uint32_t opens;                  /* owner: the pool's loop */
+	struct volume_options options;   /* owner: the pool's loop */
 	/* fork: what a fresh image begins with */
 	uint32_t origin;                 /* number of the image it was made from; NUMBER_NONE */
 	uint64_t fork_seq;               /* batches before it are seen */
@@ -213,6 +215,8 @@ struct volume_state {
 	struct map_root new_root;
 	uint64_t new_mapped;
 	struct list watches;
+	struct throttle *throttle;       /* NULL: no limits */
+	uint64_t full_after_ns;          /* writes fail when the pool has been full for so long; 0: never */
 	struct volume_counters counters;
 	/* who may write: epoch.c */
 	uint64_t epoch;                  /* 0: nobody ever did. Owner: the home loop, while the pool's holds `claims` */
@@ -275,6 +279,8 @@ struct lineage {
 	int failed;                      /* -errno once the log cannot be written: reads only */
 	bool nospace;                    /* the pool had no zone for data */
 	bool noreserve;                  /* ... and none in the reserve */
+	uint64_t full_since_ns;          /* data has found no room since; 0: it has */
+	struct timer full_timer;         /* writes that have waited long enough, see volume_options */
 	struct list wait_writes, wait_holes; /* vios waiting for room */
 	struct waitq room;               /* fibers waiting for room */
 	struct task drain;
@@ -456,6 +462,13 @@ void io_drain(struct lineage *lin);
 /* Starts fibers for slow operations that wait for one. */
 void io_start_slow(struct lineage *lin);
 void vio_finish(struct vio *vio, int res);
+/* Writes of the volume fail at present. */
+bool volume_is_full(const struct volume_state *vol);
+/* The pool is full: whoever is not to wait for ever will be told. */
+void io_full(struct lineage *lin);
+void io_init(struct lineage *lin);
+/* Begins a request that is not, or no longer, held back by limits. */
+void volume_start(struct vio *vio);
 /* vio->done in a later task. */
 void vio_finish_soon(struct vio *vio, int res);
 void io_release_loop(struct vloop *vl);

@@ -466,13 +466,27 @@ int stream_wait_written(struct stream *st, uint64_t seq)
 
 /* --- room ------------------------------------------------------------------------------------------------- */
 
+/* Data finds no room, and there is none in the pool. */
+static void note_full(struct stream *st, enum room_class class)
+{
+	struct lineage *lin = st->lin;
+
+	if (class != ROOM_DATA || !lin->nospace || lin->full_since_ns > 0)
+		return;
+	lin->full_since_ns = loop_now_ns(lin->loop);
+	io_full(lin);
+}
+
 /* Takes the segment granted ahead. Until there is one the old stays open: discards may still use its tail. */
 static int next_segment(struct stream *st, enum room_class class)
 {
 	if (!st->next) {
+		note_full(st, class);
 		grant_ahead(st, class);
 		return -EAGAIN;
 	}
+	if (st->id == STREAM_DATA && !st->next_reserve)
+		st->lin->full_since_ns = 0;
 	if (st->seg)
 		st->seg->held = false;
 	st->seg = st->next;
@@ -515,8 +529,12 @@ int log_room(struct stream *st, uint32_t blocks, uint32_t extents, enum room_cla
 
 	if (lin->failed || st->error)
 		return lin->failed ? lin->failed : st->error;
-	if (st->relocating || (st->reserve && lin->nospace && class == ROOM_DATA))
+	if (st->relocating)
 		return -EAGAIN;
+	if (st->reserve && lin->nospace && class == ROOM_DATA) {
+		note_full(st, class);
+		return -EAGAIN;
+	}
 	if (st->open && !batch_fits(st->open, blocks, extents, class)) {
 		if (st->inflight_count >= STREAM_INFLIGHT_MAX)
 			return -EAGAIN;

@@ -150,6 +150,32 @@ struct epoch_format {
 	char holder[112];        /* text, zero padded */
 };
 
+/* Limits of rate; 0: none. */
+struct limits_format {
+	le64 iops, bps;
+	le32 burst_ms;
+	le32 zero;
+};
+
+/* CAT_OPTIONS object, same id as its volume: what may be changed of it at any time. None: all of it zero. */
+struct options_format {
+	le32 version;            /* 1 */
+	le32 full_after_s;       /* 0: writes wait for space for ever */
+	struct limits_format limits;
+	le64 group;              /* id of a CAT_GROUP object, 0: none */
+};
+
+/* CAT_GROUP object: limits that volumes share. */
+struct group_format {
+	le32 version;            /* 1 */
+	le32 zero;
+	struct limits_format limits;
+	uint8_t name[POOL_NAME_MAX];     /* zero padded */
+};
+
+static_assert(sizeof(struct limits_format) == 24, "limits");
+static_assert(sizeof(struct options_format) == 40, "options object");
+static_assert(sizeof(struct group_format) == 96, "group object");
 static_assert(sizeof(struct epoch_format) == 128, "epoch object");
 static_assert(sizeof(struct lineage_format) == 88, "lineage object");
 static_assert(offsetof(struct volume_format, guid) == VOLUME_FORMAT_1_BYTES, "volume object");

@@ -359,6 +359,7 @@ int directory_delete_images(struct volumes *vols, struct volume_state **image, u
 		f.flags = le32_of(image[i]->flags | VOLUME_DELETED);
 		memset(f.name, 0, sizeof(f.name));
 		cat_put(&txn, CAT_VOLUME, image[i]->id, &f, sizeof(f));
+		options_put_in(vols, image[i]->id, NULL, &txn);
 		if (image[i]->epoch > 0)
 			cat_del(&txn, CAT_EPOCH, image[i]->id);
 	}

@@ -24,7 +24,7 @@ static int check_size(uint64_t *size_bytes, struct err *err)
 /* --- create and delete -------------------------------------------------------------------------------------- */
 
 static int commit_new(struct volumes *vols, const struct volume_state *vol, const struct lineage_format *lf,
-		      const struct volume_format *vf)
+		      const struct volume_format *vf, const struct volume_options *options)
 {
 	struct cat_txn txn;
 	int rc;
@@ -33,13 +33,14 @@ static int commit_new(struct volumes *vols, const struct volume_state *vol, cons
 	pool_put_policy_in(vols->pool, vol->lin->policy, &txn);
 	cat_put(&txn, CAT_LINEAGE, vol->lin->id, lf, sizeof(*lf));
 	cat_put(&txn, CAT_VOLUME, vol->id, vf, sizeof(*vf));
+	options_put_in(vols, vol->id, options, &txn);
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
 	return rc;
 }
 
 static int create_lineage(struct volumes *vols, const struct volume_create_opts *opts, uint64_t size_bytes,
-			  struct err *err)
+			  const struct volume_options *options, struct err *err)
 {
 	struct policy policy = opts->policy.k ? opts->policy : (struct policy){ 1, 0 };
 	struct volume_format vf = { .version = le32_of(2), .size_bytes = le64_of(size_bytes),
@@ -70,7 +71,9 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 		directory_start_lineage(lin, &lf); /* first all that needs memory */
 	rc = vol ? lin->failed : -ENOMEM;
 	if (rc == 0)
-		rc = commit_new(vols, vol, &lf, &vf);
+		rc = options_prepare(vol, options);
+	if (rc == 0)
+		rc = commit_new(vols, vol, &lf, &vf, options);
 	if (rc < 0) {
 		(void)directory_stop_lineage(lin, true);
 		lineage_free(lin);
@@ -78,11 +81,13 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 	}
 	list_push_back(&vols->lineages, &lin->node);
 	(void)directory_add(vols, vol);
+	options_apply(vol, options);
 	return 0;
 }
 
 int volume_create(struct volumes *vols, const struct volume_create_opts *opts, struct err *err)
 {
+	struct volume_options options = opts->options;
 	uint64_t size_bytes = opts->size_bytes;
 	int rc;
 
@@ -93,7 +98,9 @@ int volume_create(struct volumes *vols, const struct volume_create_opts *opts, s
 	if (rc == 0 && opts->policy.k)
 		rc = pool_check_policy(vols->pool, opts->policy, err);
 	if (rc == 0)
-		rc = create_lineage(vols, opts, size_bytes, err);
+		rc = options_check(vols, &options, err);
+	if (rc == 0)
+		rc = create_lineage(vols, opts, size_bytes, &options, err);
 	fmutex_unlock(&vols->change);
 	return rc;
 }
@@ -111,6 +118,7 @@ static void delete_objects(struct volumes *vols, const struct lineage *lin, stru
 		if (le64_get(((const struct volume_format *)obj->data)->lineage) != lin->id)
 			continue;
 		cat_del(txn, CAT_VOLUME, obj->id);
+		options_put_in(vols, obj->id, NULL, txn);
 		if (catalog_get(cat, CAT_MAP, obj->id))
 			cat_del(txn, CAT_MAP, obj->id);
 		if (catalog_get(cat, CAT_EPOCH, obj->id))
@@ -361,6 +369,7 @@ static int info_on_home(void *arg)
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
 		info->segments += lin->segs[i] && lseg_has_zones(lin->segs[i]);
 	info->parked = lin->nospace && (!list_empty(&lin->wait_writes) || lin->slow[SLOW_WRITES].running > 0);
+	info->full = volume_is_full(vol);
 	info->failed = lin->failed != 0;
 	info->recovery_us = lin->recovery_us;
 	info->counters = vol->counters;
@@ -381,7 +390,7 @@ static int fill_info(struct volume_state *vol, struct volume_info *info)
 	const struct volume_state *origin;
 
 	*info = (struct volume_info){ .id = vol->id, .created_s = vol->created_s, .policy = vol->lin->policy,
-				      .home = vol->lin->loop->index, .opens = vol->opens };
+				      .home = vol->lin->loop->index, .opens = vol->opens, .options = vol->options };
 	info->epoch = vol->epoch;
 	info->held = vol->busy_epoch > 0;
 	strcpy(info->holder, vol->holder);

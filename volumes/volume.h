@@ -4,7 +4,8 @@
  * volume's I/O run on the volume's home loop (volume_loop). Names are "VOLUME" or "VOLUME@SNAPSHOT" within a pool;
  * "POOL/VOLUME" is the business of tools/. Where a volume is read, a snapshot will do; writes to one give -EROFS. Errors: -errno
  * and a message; the data path gives 0 or -errno:
- *     -EIO  a block could not be read correctly or the log cannot be written;  -EINVAL  misaligned or out of range. */
+ *     -EIO  a block could not be read correctly or the log cannot be written;  -EINVAL  misaligned or out of range;
+ *     -ENOSPC  the pool is full, and the volume's options say that writes do not wait for ever. */
 #ifndef VOLUMES_VOLUME_H
 #define VOLUMES_VOLUME_H
 
@@ -119,10 +120,30 @@ int volumes_open(struct pool *pool, const struct volumes_opts *opts, struct volu
 /* Checkpoints and closes all lineages. All volumes must be closed. */
 void volumes_close(struct volumes *volumes);
 
+/* Limits of rate: 0, none. What a volume does not use is saved up for `burst`, and may be used at once. */
+struct volume_limits {
+	uint64_t iops;                   /* requests a second, flushes aside; at most VOLUME_IOPS_MAX */
+	uint64_t bps;                    /* bytes read and written a second; VOLUME_BPS_MIN .. VOLUME_BPS_MAX */
+	uint32_t burst_ms;               /* at most VOLUME_BURST_MS_MAX; 0: the default, 1000 */
+};
+#define VOLUME_IOPS_MAX 1000000000ull
+#define VOLUME_BPS_MIN 4096ull
+#define VOLUME_BPS_MAX (1ull << 40)
+#define VOLUME_BURST_MS_MAX 3600000u
+
+/* What may be changed of a volume at any time. A clone begins with none of it. */
+struct volume_options {
+	struct volume_limits limits;
+	char group[POOL_NAME_MAX + 1];   /* whose limits it shares; "": none */
+	uint32_t full_after_s;           /* writes end with -ENOSPC when the pool has had no room for so long; 0: they wait */
+};
+#define VOLUME_FULL_AFTER_S_MAX 86400u
+
 struct volume_create_opts {
 	const char *name;
 	uint64_t size_bytes;             /* rounded up to 4 KiB; 1 .. VOLUME_SIZE_MAX */
 	struct policy policy;            /* {0, 0}: plain */
+	struct volume_options options;
 	bool receiving;                  /* as after volume_receive_begin */
 };
 int volume_create(struct volumes *volumes, const struct volume_create_opts *opts, struct err *err);
@@ -131,6 +152,22 @@ int volume_create(struct volumes *volumes, const struct volume_create_opts *opts
 int volume_delete(struct volumes *volumes, const char *name, bool with_snapshots, struct err *err);
 /* A snapshot keeps its volume: "VOLUME@OLD" to "VOLUME@NEW". */
 int volume_rename(struct volumes *volumes, const char *name, const char *new_name, struct err *err);
+/* Takes effect at once, also on requests that are held back. -EROFS: a snapshot; -ENOENT: no such group. */
+int volume_set_options(struct volumes *volumes, const char *name, const struct volume_options *options, struct err *err);
+
+/* Limits that volumes of the pool share, which may live on several loops. */
+struct volume_group {
+	char name[POOL_NAME_MAX + 1];
+	struct volume_limits limits;
+	uint32_t volumes;                /* that share them */
+};
+/* Makes a group, or changes its limits. */
+int volume_group_set(struct volumes *volumes, const char *name, const struct volume_limits *limits, struct err *err);
+/* -EBUSY: volumes share it. */
+int volume_group_delete(struct volumes *volumes, const char *name, struct err *err);
+/* In no order; fn must not wait. Pool's loop. */
+void volume_group_for_each(struct volumes *volumes, void (*fn)(void *arg, const struct volume_group *group), void *arg);
+
 /* Grows or shrinks, open or not. What is beyond a smaller size is gone and reads as zeroes if it grows again. */
 int volume_resize(struct volumes *volumes, const char *name, uint64_t size_bytes, struct err *err);
 
@@ -176,6 +213,7 @@ struct volume_counters {
 	uint64_t ios[VIO_OP_COUNT], bytes[VIO_OP_COUNT], errors[VIO_OP_COUNT];
 	uint64_t data_bytes_written;     /* to disks: batches, headers and padding included */
 	uint64_t meta_bytes_written;     /* to disks: map nodes, liveness */
+	uint64_t throttled, throttled_ns; /* requests held back by limits, and how long in all */
 	uint64_t batches, checkpoints, cleaned_segments, map_cache_hits, map_cache_misses, checksum_errors;
 };
 
@@ -188,6 +226,7 @@ struct volume_info {
 	struct uuid guid;                /* of a snapshot: equal ones hold the same, in whatever pool */
 	uint32_t snapshots;              /* that the volume has */
 	uint64_t id, size_bytes, created_s;
+	struct volume_options options;
 	struct policy policy;
 	uint64_t mapped_blocks;          /* exact after a checkpoint; before, overwrites are counted twice */
 	uint64_t segments;               /* held, with dead blocks in them */
@@ -197,6 +236,7 @@ struct volume_info {
 	char holder[VOLUME_HOLDER_BYTES]; /* who made it, or "" */
 	bool held;                       /* and is at work */
 	bool parked;                     /* writes wait for space */
+	bool full;                       /* writes fail, since there has been none for so long */
 	bool failed;                     /* log cannot be written: reads only; needs export and import */
 	uint64_t recovery_us;            /* how long the last recovery took */
 	struct volume_counters counters;

@@ -106,7 +106,9 @@ static void check_error(struct client *c, const struct slot *s, int res)
 		model_refuse(&c->world->model, c->sv->model, s->id);
 		return;
 	}
-	if (!world_excuses(c->world, res, since))
+	if (res == -ENOSPC && s->vio.op == VIO_WRITE && c->sv->full_after_s > 0)
+		c->world->counts->full++;
+	else if (!world_excuses(c->world, res, since))
 		sim_fail("volume %u: request %u failed with error %d, and nothing excuses it", c->sv->model->number,
 			 s->id, -res);
 	c->world->counts->errors++;

@@ -248,6 +248,16 @@ static void draw_bad_disk(struct sim_config *c, struct rng *rng)
 	}
 }
 
+/* From numbers of its own, too. */
+static void draw_full(struct sim_config *c)
+{
+	struct rng rng;
+
+	rng_seed(&rng, c->seed, 6);
+	if (c->fills && chance(&rng, 500))
+		c->full_after_s = (uint32_t)rng_range(&rng, 1, 3);
+}
+
 void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 {
 	struct rng rng;
@@ -265,6 +275,7 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 	else if (chance(&rng, 40))
 		draw_long(config, &rng);
 	draw_forks(config);
+	draw_full(config);
 	config->fail_memory = chance(&rng, 100);
 	config->fail_recovery = chance(&rng, 300);
 	if (config->policy.m > 0 && !config->mixed && chance(&rng, 500))

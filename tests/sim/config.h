@@ -48,6 +48,7 @@ struct sim_config {
 	uint32_t nested_per_mille; /* of recoveries that crash again */
 
 	bool fills;             /* more is written than the pool holds */
+	uint32_t full_after_s;  /* option of every other volume; 0: all wait for space for ever */
 	bool ages;              /* the pool is written several times over */
 	bool fail_memory;       /* allocations fail in management operations */
 	bool fail_recovery;     /* faults also while opening */

@@ -239,6 +239,8 @@ bool manage_create(struct world *w)
 	w->pending.made_count = 1;
 	opts = (struct volume_create_opts){ .name = sv->name, .size_bytes = sv->model->size_sectors * SECTOR_BYTES,
 					    .policy = w->config.policy };
+	sv->full_after_s = sv->model->number % 2 ? w->config.full_after_s : 0;
+	opts.options.full_after_s = sv->full_after_s;
 	if (w->config.mixed && rng_per_mille(&w->rng, 500))
 		opts.policy = (struct policy){ 1, 0 };
 	since = manage_begin(w, MANAGE_CREATE, sv, sv->model->size_sectors);

@@ -38,6 +38,7 @@ struct sim_volume {
 	uint64_t epoch;        /* the last that was acknowledged ... */
 	uint64_t epoch_max;    /* ... and tried */
 	struct client *client; /* this life's, NULL: none */
+	uint32_t full_after_s; /* its option: writes may fail when the pool is full */
 	uint32_t left;         /* requests still to make in this life, kept while there is no client */
 };
 
@@ -81,7 +82,7 @@ struct pending {
 	X(twice)      \
 	X(crashes)    \
 	X(states)     \
-	X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) X(memory_failures)
+	X(recoveries) X(nested) X(ios) X(bytes) X(manages) X(faults) X(errors) X(lost) X(parks) X(full) X(memory_failures)
 
 struct counts {
 #define X(name) uint64_t name;

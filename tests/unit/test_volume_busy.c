@@ -314,6 +314,107 @@ static void requests_that_wait_for_space_can_be_taken_back(void **state)
 	play(cancel_scene);
 }
 
+/* ---- writes that do not wait for ever ---- */
+
+#define SECOND_NS 1000000000ull
+
+static void fail_after(struct rig *rig, const char *name, uint32_t seconds)
+{
+	struct volume_options options = { .full_after_s = seconds };
+	struct err err = { "" };
+
+	assert_int_equal(volume_set_options(rig->vols, name, &options, &err), 0);
+}
+
+static void count_level(void *arg, enum pool_space_level level)
+{
+	((uint32_t *)arg)[level]++;
+}
+
+static const char *state_of(struct rig *rig, const char *name)
+{
+	struct volume_info info;
+	struct err err = { "" };
+
+	assert_int_equal(volume_get_info(rig->vols, name, &info, &err), 0);
+	return info.full ? "full" : info.parked ? "parked" : "ok";
+}
+
+static void full_scene(void *arg)
+{
+	struct rig *rig = arg;
+	struct request *reqs = calloc(WRITES, sizeof(*reqs)), own[4], partial, later;
+	uint32_t levels[POOL_SPACE_LEVELS] = { 0 }, waiting;
+	bool cancelled = false;
+	struct volume *a, *b;
+	struct pool_info info;
+	struct err err = { "" };
+
+	open_pool(rig, "64M");
+	pool_set_space_watch(rig->pool, count_level, levels);
+	make_volume(rig, "a", WRITES * MIB);
+	make_volume(rig, "b", 64 * MIB);
+	assert_int_equal(unit_volume_open(rig->vols, "a", &a, &err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "b", &b, &err), 0);
+	fail_after(rig, "b", 8);
+	waiting = fill(a, reqs, &cancelled);
+	assert_true(waiting > 1 && waiting < WRITES);
+	pool_get_info(rig->pool, &info);
+	assert_int_equal(info.space_level, POOL_SPACE_FULL);
+	for (int level = 0; level < POOL_SPACE_LEVELS; level++)
+		assert_int_equal(levels[level], info.space_changes[level]);
+	assert_true(levels[POOL_SPACE_LOW] > 0 && levels[POOL_SPACE_FULL] > 0);
+
+	/* They wait for their time, and not longer; who comes later not at all. */
+	for (int i = 0; i < 4; i++)
+		submit(b, &own[i], VIO_WRITE, (uint64_t)i * MIB, MIB, NULL);
+	submit(b, &partial, VIO_WRITE, SECTOR_BYTES, MIB - SECTOR_BYTES, NULL);
+	fiber_sleep_ns(3 * SECOND_NS);
+	assert_int_equal(result_of(&own[3]), 1);
+	assert_int_equal(result_of(&partial), 1);
+	assert_string_equal(state_of(rig, "b"), "parked");
+	fiber_sleep_ns(4 * SECOND_NS);
+	assert_int_equal(result_of(&own[3]), -ENOSPC);
+	assert_int_equal(result_of(&partial), -ENOSPC);
+	assert_string_equal(state_of(rig, "b"), "full");
+	submit(b, &later, VIO_WRITE, 0, MIB, NULL);
+	assert_int_equal(result_of(&later), -ENOSPC);
+	submit(b, &later, VIO_DISCARD, 0, MIB, NULL);
+	assert_int_equal(result_of(&later), 0);
+	submit(b, &later, VIO_READ, 0, MIB, NULL);
+	assert_int_equal(result_of(&later), 0);
+	assert_int_equal(result_of(&reqs[WRITES - 1]), 1); /* the other volume waits on */
+
+	/* The option may change meanwhile. */
+	fail_after(rig, "b", 0);
+	submit(b, &later, VIO_WRITE, 0, MIB, NULL);
+	fiber_sleep_ns(60 * SECOND_NS);
+	assert_int_equal(result_of(&later), 1);
+	fail_after(rig, "b", 1);
+	assert_int_equal(result_of(&later), -ENOSPC);
+
+	/* Room again. */
+	cancelled = true;
+	volume_cancel(a);
+	assert_int_equal(result_of(&reqs[WRITES - 1]), -ECANCELED);
+	volume_close(a);
+	assert_int_equal(volume_delete(rig->vols, "a", false, &err), 0);
+	fiber_sleep_ns(AT_ONCE_NS);
+	submit(b, &later, VIO_WRITE, 0, MIB, NULL);
+	assert_int_equal(result_of(&later), 0);
+	assert_string_equal(state_of(rig, "b"), "ok");
+	pool_get_info(rig->pool, &info);
+	assert_int_equal(info.space_level, POOL_SPACE_OK);
+	volume_close(b);
+	close_pool(rig);
+	free(reqs);
+}
+
+static void writes_fail_after_a_time_where_that_is_asked_for(void **state)
+{
+	play(full_scene);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -322,6 +423,7 @@ int main(void)
 		cmocka_unit_test(volumes_can_be_looked_at_during_a_shrink),
 		cmocka_unit_test(volumes_can_be_looked_at_during_a_rename),
 		cmocka_unit_test(requests_that_wait_for_space_can_be_taken_back),
+		cmocka_unit_test(writes_fail_after_a_time_where_that_is_asked_for),
 	};
 
 	return run_unit_tests(tests);
