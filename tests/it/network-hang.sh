@@ -43,11 +43,18 @@ hang_is_short() {
     kill -CONT "$(pid_of lun2)"
 }
 
+# Taken back, and still in use a little later.
+taken_back() {
+    ctl disk online tank 1 || true
+    sleep 1
+    server_disk_is lun2 online
+}
+
 comes_back() {
-    wait_until 30 ctl disk online tank 1
-    wait_until 30 server_disk_is lun2 online
+    wait_until 30 taken_back
     load_start red 3
     load_is_well red
+    server_disk_is lun2 online
 }
 
 plain_waits() {

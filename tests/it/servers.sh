@@ -38,10 +38,19 @@ server_start_nbd() {
     wait_until 10 nbdinfo --size "nbd+unix:///?socket=$tmp/$1.socket" >/dev/null 2>&1
 }
 
-server_start_iscsi() {
+# Starts tgtd; it goes on without its portal if that cannot be had.
+iscsi_serve() {
     rm -f "$tmp/$1".tgt.*
     launch "$1" env "TGT_IPC_SOCKET=$tmp/$1.tgt" tgtd -f --iscsi "portal=127.0.0.1:${server_port[$1]}" -C 1
     wait_until 10 tgt "$1" --op show --mode target >/dev/null 2>&1
+    [[ $(tgt "$1" --op show --mode portal) == *":${server_port[$1]},"* ]] && return
+    server_kill "$1"
+    return 1
+}
+
+server_start_iscsi() {
+    # While the last connections of the one that was killed are being torn down, the port is not free.
+    wait_until 20 iscsi_serve "$1" >/dev/null
     tgt "$1" --op new --mode target --tid 1 -T "iqn.2024-01.test:$1"
     tgt "$1" --op new --mode logicalunit --tid 1 --lun 1 -b "$disk_dir/$1"
     tgt "$1" --op bind --mode target --tid 1 -I ALL
