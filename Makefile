@@ -126,8 +126,8 @@ $(O)/libunit.a:      $(call objs,$(UNIT_SRCS))
 $(O)/libtools.a:     $(call objs,$(filter-out tools/poold.c,$(POOLD_SRCS)))
 
 $(O)/poold:     $(call objs,tools/poold.c) $(USE_tools)
-$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(USE_base)
-$(O)/poolctl:   LIBS := -ljansson -lisal
+$(O)/poolctl:   $(call objs,$(POOLCTL_SRCS)) $(call archives,snapshots) $(USE_base)
+$(O)/poolctl:   LIBS := -ljansson -lisal -lnbd
 $(O)/poolvm:    $(call objs,$(POOLVM_SRCS)) $(USE_vmm)
 $(O)/poolvm:    LIBS := -ljansson -lisal -lpthread
 $(O)/simulator: $(call objs,$(SIM_SRCS)) $(USE_sim)
@@ -168,7 +168,7 @@ fuzz-build:
 	@$(if $(shell command -v clang),$(MAKE) --no-print-directory VARIANT=fuzz CC=clang fuzz-programs)
 
 BENCHES := $(patsubst tests/%.c,$(O)/%,$(BENCH_MAINS))
-$(O)/bench/%:   $(O)/obj/tests/bench/%.o
+$(O)/bench/%:   $(O)/obj/tests/bench/%.o $(O)/libunit.a
 	$(link)
 
 # poold without checksums, to measure what they cost.

@@ -27,7 +27,8 @@
 	X(SEGMENT, 3, "segment and its zones; id = grant number (pool)") \
 	X(LINEAGE, 4, "lineage: policy, checkpoint (volumes)") \
 	X(VOLUME, 5, "volume: name, size, flags (volumes)") \
-	X(MAP, 6, "map root of a volume, same id (volumes)")
+	X(MAP, 6, "map root of a volume, same id (volumes)") \
+	X(EPOCH, 7, "who may write a volume, same id (volumes)")
 
 enum catalog_kind {
 #define X(name, number, what) CAT_##name = number,

@@ -26,7 +26,8 @@
  *    64     4  payload_crc    CRC32C of the payload
  *    68     4  crc            CRC32C of these 4096 bytes with this field 0
  *    72     8  settled_seq    transactions up to here were on every disk in use when this was written
- *    80  4016  zero
+ *    80     4  all_here       1: no disk of the pool was out or missing; 0
+ *    84  4012  zero
  *
  * The header is written when the payload has been flushed on all disks: a valid header over an invalid payload is damage,
  * not a crash. Valid if and only if: magic, crc and pool_uuid match, generation % 2 is the half, generation < 2^62,
@@ -85,7 +86,8 @@ struct checkpoint_block {
 	le64 stamp, generation, seq, next_id, payload_bytes;
 	le32 payload_crc, crc;
 	le64 settled_seq;
-	uint8_t zero[4016];
+	le32 all_here;
+	uint8_t zero[4012];
 };
 
 struct record_head {
@@ -99,7 +101,8 @@ static_assert(sizeof(struct checkpoint_block) == CAT_BLOCK_BYTES, "checkpoint");
 static_assert(offsetof(struct checkpoint_block, stamp) == 24, "checkpoint");
 static_assert(offsetof(struct checkpoint_block, payload_crc) == 64, "checkpoint");
 static_assert(offsetof(struct checkpoint_block, settled_seq) == 72, "checkpoint");
-static_assert(offsetof(struct checkpoint_block, zero) == 80, "checkpoint");
+static_assert(offsetof(struct checkpoint_block, all_here) == 80, "checkpoint");
+static_assert(offsetof(struct checkpoint_block, zero) == 84, "checkpoint");
 static_assert(sizeof(struct record_head) == 64, "record");
 static_assert(offsetof(struct record_head, stamp) == 24, "record");
 static_assert(offsetof(struct record_head, payload_bytes) == 56, "record");

@@ -74,6 +74,7 @@ struct catalog {
 	uint64_t next_generation;            /* of the next attempt at a checkpoint */
 	uint64_t journal_pos, journal_bytes; /* next record; the smallest journal of all disks */
 	uint64_t payload_max;                /* of a checkpoint, on the smallest area */
+	bool without_some;                   /* disks are missing, as far as they cannot be said to be out */
 	bool broken;                         /* an I/O failed: what is durable is unknown until re-import */
 	struct cat_disk *disks[POOL_DISKS_MAX];
 	uint32_t disk_count;

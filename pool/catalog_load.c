@@ -1,7 +1,8 @@
 /* Loading the catalog: reads only.
  *
  *   1 Read all checkpoint headers; the newest is the one of the highest generation.
- *   2 Apply its payload from the first disk whose copy is whole.
+ *   2 Apply its payload from the first disk whose copy is whole. If none is, but it had not reached all disks in use yet, nobody
+ *     was told anything that it says: it does not count.
  *   3 Apply its journal. A record is taken from any disk that has it whole, so that damage on one disk is bridged by the
  *     others. The journal ends where no disk has the next record.
  *   4 Refuse what a crash cannot explain: records behind the end, records of a newer generation, a newest checkpoint that
@@ -31,7 +32,7 @@
 
 /* What a valid checkpoint header says. */
 struct found {
-	bool valid;
+	bool valid, all_here;
 	uint32_t half;
 	struct cat_ident ident;
 	uint64_t seq, settled_seq, next_id, payload_bytes;
@@ -43,6 +44,7 @@ struct loader {
 	struct err *err;
 	struct found (*found)[2]; /* [disk][half] */
 	struct found newest;
+	uint64_t dropped; /* generation that does not count; 0 */
 	uint32_t disk;        /* that gave the last record */
 	uint64_t pos;         /* behind the last record */
 	uint64_t last_pos[2]; /* of the last record and the one before it */
@@ -69,6 +71,7 @@ static void found_fill(struct found *found, const struct checkpoint_block *block
 	found->ident.generation = le64_get(block->generation);
 	found->seq = le64_get(block->seq);
 	found->settled_seq = le64_get(block->settled_seq);
+	found->all_here = le32_get(block->all_here) == 1;
 	found->next_id = le64_get(block->next_id);
 	found->payload_bytes = le64_get(block->payload_bytes);
 	found->payload_crc = le32_get(block->payload_crc);
@@ -99,23 +102,29 @@ static bool same_ident(const struct found *a, const struct found *b)
 	return a->valid && b->valid && a->ident.generation == b->ident.generation && a->ident.stamp == b->ident.stamp;
 }
 
+static int choose_newest(struct loader *l)
+{
+	l->newest.valid = false;
+	for (uint32_t d = 0; d < l->cat->disk_count; d++)
+		for (uint32_t half = 0; half < 2; half++) {
+			const struct found *found = &l->found[d][half];
+
+			if (found->valid && (!l->newest.valid || is_newer(found, &l->newest)))
+				l->newest = *found;
+		}
+	return l->newest.valid ? 0 : err_set(l->err, -ENOENT, "no disk has a valid catalog");
+}
+
 static int read_headers(struct loader *l)
 {
 	uint32_t readable[2] = { 0, 0 };
 
 	for (uint32_t d = 0; d < l->cat->disk_count; d++)
-		for (uint32_t half = 0; half < 2; half++) {
-			const struct found *found = &l->found[d][half];
-
+		for (uint32_t half = 0; half < 2; half++)
 			readable[half] += read_header(l, d, half) == 0;
-			if (found->valid && (!l->newest.valid || is_newer(found, &l->newest)))
-				l->newest = *found;
-		}
 	if (!readable[0] || !readable[1])
 		return err_set(l->err, -EIO, "cannot read the catalog from any disk");
-	if (!l->newest.valid)
-		return err_set(l->err, -ENOENT, "no disk has a valid catalog");
-	return 0;
+	return choose_newest(l);
 }
 
 /* --- 2 checkpoint ----------------------------------------------------------------------------------------------- */
@@ -191,8 +200,10 @@ static int load_checkpoint(struct loader *l)
 			       l->newest.ident.generation);
 	cat->stamp = l->newest.ident.stamp;
 	cat->generation = l->newest.ident.generation;
-	cat->newest = (struct cat_stamp){ cat->generation + 1 + CAT_UNSEEN_GENERATIONS, 0 };
 	cat->next_generation = cat->generation + 1;
+	if (l->dropped > cat->generation)
+		cat->next_generation += (l->dropped - cat->generation + 1) / 2 * 2;
+	cat->newest = (struct cat_stamp){ cat->next_generation + CAT_UNSEEN_GENERATIONS, 0 };
 	cat->seq = l->newest.seq;
 	cat->settled_seq = l->newest.settled_seq;
 	atomic_store(&cat->next_id, l->newest.next_id);
@@ -421,7 +432,7 @@ static int check_ids(struct loader *l)
 		if (id >= next_id)
 			next_id = id + 1;
 	}
-	if (next_id > CAT_NEXT_ID_USABLE || l->cat->generation > CAT_COUNTER_USABLE || l->cat->seq > CAT_COUNTER_USABLE)
+	if (next_id > CAT_NEXT_ID_USABLE || l->cat->next_generation > CAT_COUNTER_USABLE || l->cat->seq > CAT_COUNTER_USABLE)
 		return err_set(l->err, -EUCLEAN, "the catalog has used up its numbers");
 	atomic_store(&l->cat->next_id, next_id ? next_id : 1);
 	return 0;
@@ -434,12 +445,44 @@ static int check_size(struct loader *l)
 	return 0;
 }
 
+/* Does some disk hold a state before the newest checkpoint, and none a transaction after it? */
+static bool is_unfinished(struct loader *l)
+{
+	uint32_t half = l->newest.half;
+	bool lacking = false;
+
+	for (uint32_t d = 0; d < l->cat->disk_count; d++) {
+		bool readable = false;
+
+		lacking |= !same_ident(&l->found[d][half], &l->newest) && l->found[d][!half].valid;
+		if (find_record(l, d, 0, &l->newest, l->newest.seq + 1, &readable) || !readable)
+			return false;
+	}
+	return lacking && l->newest.all_here;
+}
+
+/* The newest checkpoint that is whole. */
+static int load_state(struct loader *l)
+{
+	int ret = load_checkpoint(l);
+
+	while (ret == -EUCLEAN && is_unfinished(l)) {
+		l->dropped = l->dropped ? l->dropped : l->newest.ident.generation;
+		for (uint32_t d = 0; d < l->cat->disk_count; d++)
+			l->found[d][l->newest.half].valid &= !same_ident(&l->found[d][l->newest.half], &l->newest);
+		ret = choose_newest(l);
+		if (!ret)
+			ret = load_checkpoint(l);
+	}
+	return ret;
+}
+
 static int load(struct loader *l)
 {
 	int ret = read_headers(l);
 
 	if (!ret)
-		ret = load_checkpoint(l);
+		ret = load_state(l);
 	if (ret)
 		return ret;
 	while ((ret = next_record(l)) > 0)

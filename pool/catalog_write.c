@@ -192,6 +192,15 @@ static int write_objects(struct catalog *cat, struct payload_writer *w)
 	return ret;
 }
 
+static bool all_here(const struct catalog *cat)
+{
+	for (uint32_t i = 0; i < cat->disk_count; i++) {
+		if (cat->disks[i]->out)
+			return false;
+	}
+	return !cat->without_some;
+}
+
 static int write_header(struct catalog *cat, const struct payload_writer *w, uint64_t stamp, uint64_t seq)
 {
 	struct checkpoint_block *block = (struct checkpoint_block *)cat->chunk;
@@ -205,6 +214,7 @@ static int write_header(struct catalog *cat, const struct payload_writer *w, uin
 	block->payload_bytes = le64_of(w->written_bytes);
 	block->payload_crc = le32_of(w->crc);
 	block->settled_seq = le64_of(cat->settled_seq);
+	block->all_here = le32_of(all_here(cat));
 	checkpoint_seal(block);
 	cat->next_generation = w->generation + 2;
 	if (cat->newest.generation < w->generation)

@@ -30,6 +30,26 @@ void uuid_to_text(const struct uuid *uuid, char text[37])
 	*at = '\0';
 }
 
+static int digit_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool uuid_from_text(const char *text, struct uuid *uuid)
+{
+	for (int i = 0; i < 16; i++) {
+		if ((i == 4 || i == 6 || i == 8 || i == 10) && *text++ != '-')
+			return false;
+		if (digit_of(text[0]) < 0 || digit_of(text[1]) < 0)
+			return false;
+		uuid->b[i] = (uint8_t)(digit_of(text[0]) << 4 | digit_of(text[1]));
+		text += 2;
+	}
+	return *text == '\0';
+}
+
 /* RFC 4122, version 4: random. */
 struct uuid uuid_new(struct loop *loop)
 {

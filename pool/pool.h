@@ -30,6 +30,10 @@ struct uuid {
 	uint8_t b[16];
 };
 void uuid_to_text(const struct uuid *uuid, char text[37]);
+/* False: it is none. */
+bool uuid_from_text(const char *text, struct uuid *uuid);
+bool uuid_equal(const struct uuid *a, const struct uuid *b);
+struct uuid uuid_new(struct loop *loop);
 
 /* [A-Za-z0-9._-]{1,64} without a leading dot or dash. */
 bool name_is_valid(const char *name);
@@ -123,7 +127,8 @@ int pool_check_policy(const struct pool *pool, struct policy policy, struct err 
 
 enum segment_stream {
 	STREAM_DATA = 0,                 /* a lineage's batch log, replayed by recovery */
-	STREAM_META = 1,                 /* map nodes and liveness, reached from checkpoints */
+	STREAM_META = 1,                 /* map nodes and tables, reached from checkpoints */
+	STREAM_MOVE = 2,                 /* what the cleaner has moved here */
 	STREAM_COUNT,
 };
 
@@ -166,8 +171,10 @@ void segment_put_in(struct cat_txn *txn, const struct segment *segment);
 int pool_commit(struct pool *pool, struct cat_txn *txn) __attribute__((warn_unused_result));
 /* A number for grants, lineages, volumes, ...: any loop. */
 uint64_t pool_new_id(struct pool *pool);
-/* Zones are getting scarce: it is time to clean. Any loop, any context. */
-bool pool_is_low(const struct pool *pool);
+/* Segments that the pool could still grant, and how many cleaning should bring back: 0 until zones get scarce. Any loop, any
+ * context. */
+uint64_t pool_segments_free(const struct pool *pool, struct policy policy);
+uint64_t pool_segments_wanted(const struct pool *pool, struct policy policy);
 /* Calls fn for each segment of the owner. Pool's loop. fn must not wait. */
 void segment_for_each(struct pool *pool, uint64_t owner, void (*fn)(void *arg, const struct segment *segment), void *arg);
 /* Decodes a CAT_SEGMENT object; false if malformed. */
@@ -244,7 +251,8 @@ void pool_flush_disks(struct pool *pool, uint64_t disks[DISK_SET_WORDS]);
  * is trusted, written or granted any more. -EIO: the pool cannot do without it; if it has not failed before, nothing has
  * changed. Waits; fibers of any loop. */
 int pool_lose_disk(struct pool *pool, uint32_t disk_id) __attribute__((warn_unused_result));
-/* Does the segment have columns without a zone, or on disks that are out and to be removed? Any loop. */
+/* Does the segment have columns without a zone, or on disks that are out and to be removed, and is there a disk with room for
+ * them? Any loop. */
 bool segment_wants_columns(const struct pool *pool, const struct segment *segment);
 /* Gives such columns a zone on other disks, where there are any, and calls them lost, durably. The segment is not being
  * written. Any loop. 0, or -errno: *segment is as before. */

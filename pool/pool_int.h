@@ -43,8 +43,6 @@ struct pool {
 	uint8_t *encode_tables[SEGMENT_COLS_MAX][SEGMENT_COLS_MAX]; /* [k - 1][m]: isa-l; constant once set; any loop */
 };
 
-struct uuid uuid_new(struct loop *loop);
-bool uuid_equal(const struct uuid *a, const struct uuid *b);
 
 /* pool.c: a pool without disks. */
 int pool_new(const struct uuid *uuid, const char *name, uint32_t zone_bytes, struct pool **out);

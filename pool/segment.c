@@ -209,6 +209,7 @@ struct segment_load {
 
 static int load_columns(const struct segment_load *load, const struct segment *segment)
 {
+	zones_use_policy(&load->pool->zones, segment->policy);
 	for (int c = 0; c < segment->policy.k + segment->policy.m; c++) {
 		struct zone_addr at = segment->cols[c];
 
@@ -530,9 +531,11 @@ static bool col_wanted(const struct pool *pool, struct zone_addr at)
 
 bool segment_wants_columns(const struct pool *pool, const struct segment *segment)
 {
-	for (uint32_t c = 0; c < (uint32_t)segment->policy.k + segment->policy.m; c++)
+	uint32_t cols = segment->policy.k + segment->policy.m;
+
+	for (uint32_t c = 0; c < cols && segment->policy.m > 0; c++)
 		if (col_wanted(pool, segment->cols[c]))
-			return true;
+			return zones_have_another(&pool->zones, segment->cols, cols);
 	return false;
 }
 
@@ -574,7 +577,14 @@ int segment_move_columns(struct pool *pool, struct segment *segment)
 	return ret;
 }
 
-bool pool_is_low(const struct pool *pool)
+uint64_t pool_segments_free(const struct pool *pool, struct policy policy)
 {
-	return pool->zones.low;
+	return zones_segments(&pool->zones, policy);
+}
+
+uint64_t pool_segments_wanted(const struct pool *pool, struct policy policy)
+{
+	uint32_t cols = policy.k + policy.m;
+
+	return (pool->zones.wanted + cols - 1) / cols;
 }

@@ -13,7 +13,7 @@
  *     0     8  owner          lineage
  *     8     4  segno          owner's number for it
  *    12     4  sealed_blocks  its log ends here; 0xffffffff: not sealed
- *    16     1  stream         0 data, 1 meta
+ *    16     1  stream         0 data, 1 meta, 2 moved
  *    17     1  k              data columns, from 1
  *    18     1  m              parity columns
  *    19     1  zero

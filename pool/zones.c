@@ -3,9 +3,9 @@
  * A grant takes the disks with the most free zones; among equals the turn goes round, so that segments spread. On a disk
  * the search goes on where it last stopped: a freed zone is used again as late as possible.
  *
- * The reserve keeps the catalog, maps and cleaners alive in a pool that is full of data (P7): max(4, zones / 64) zones of
- * the pool, but no more than a quarter of it, shared out to the disks by size and rounded up. It is held per disk and not
- * in the sum because a segment of several columns needs zones on different disks.
+ * The reserve keeps the catalog, maps and cleaners alive in a pool that is full of data (P7): 8 of the widest segments or
+ * zones / 32, whichever is more, but no more than a quarter of the pool, shared out to the disks by size and rounded up. It is
+ * held per disk and not in the sum because a segment of several columns needs zones on different disks.
  *
  * Always holds: disks[i].free is the number of clear bits below count; zones.free, count and reserve are the sums over
  * the disks in use. */
@@ -18,9 +18,8 @@
 #include "pool/base/mem.h"
 
 #define WORD_BITS 64u
-#define RESERVE_MIN 4u
-#define RESERVE_SHARE 64u /* 1/64 of the pool */
-#define LOW_SHARE 8u      /* 1/8 above the reserve: time to clean */
+#define RESERVE_SEGMENTS 8u
+#define RESERVE_SHARE 32u /* 1/32 of the pool: a checkpoint writes up to 1/80 anew, and hosts need room */
 
 static uint32_t word_count(uint32_t zones)
 {
@@ -35,6 +34,7 @@ static bool bit_get(const uint64_t *bits, uint32_t i)
 void zones_init(struct zones *zones)
 {
 	memset(zones, 0, sizeof(*zones));
+	zones->widest = 1;
 }
 
 void zones_release(struct zones *zones)
@@ -44,15 +44,27 @@ void zones_release(struct zones *zones)
 	zones_init(zones);
 }
 
+static uint64_t at_least(uint64_t value, uint64_t least)
+{
+	return value > least ? value : least;
+}
+
 static void note_low(struct zones *zones)
 {
-	zones->low = zones->refused || zones->free < zones->reserve + zones->count / LOW_SHARE;
+	uint64_t low = at_least(zones->count / ZONES_LOW_SHARE, ZONES_LOW_SEGMENTS * zones->widest);
+
+	if (low > zones->count / ZONES_LOW_SHARE_MAX)
+		low = at_least(zones->count / ZONES_LOW_SHARE_MAX, 1);
+	if (zones->free < zones->reserve + low)
+		zones->wanted = zones->reserve + 2 * low - zones->free;
+	else
+		zones->wanted = zones->refused ? low : 0;
 }
 
 /* Shares the reserve out again: the number of zones has changed. */
 static void set_reserve(struct zones *zones)
 {
-	uint64_t want = zones->count / RESERVE_SHARE > RESERVE_MIN ? zones->count / RESERVE_SHARE : RESERVE_MIN;
+	uint64_t want = at_least(zones->count / RESERVE_SHARE, RESERVE_SEGMENTS * zones->widest);
 
 	if (want > zones->count / 4)
 		want = zones->count / 4;
@@ -65,6 +77,17 @@ static void set_reserve(struct zones *zones)
 		zd->reserve = (uint32_t)((want * zd->count + zones->count - 1) / zones->count);
 		zones->reserve += zd->reserve;
 	}
+}
+
+void zones_use_policy(struct zones *zones, struct policy policy)
+{
+	uint32_t cols = policy.k + policy.m;
+
+	if (cols <= zones->widest)
+		return;
+	zones->widest = cols;
+	set_reserve(zones);
+	note_low(zones);
 }
 
 uint64_t *zones_bitmap_new(uint32_t count)
@@ -119,6 +142,26 @@ uint32_t zones_disks_in_use(const struct zones *zones)
 	for (uint32_t i = 0; i < POOL_DISKS_MAX; i++)
 		n += zones->disks[i].in_use;
 	return n;
+}
+
+uint64_t zones_segments(const struct zones *zones, struct policy policy)
+{
+	uint32_t cols = policy.k + policy.m, in_use = zones_disks_in_use(zones), with = cols < in_use ? cols : in_use;
+	uint64_t segments = with < policy.k ? 0 : UINT64_MAX, before;
+
+	do {                             /* no more than once on each disk */
+		uint64_t usable = 0;
+
+		before = segments;
+		for (uint32_t i = 0; i < POOL_DISKS_MAX; i++) {
+			const struct zone_disk *zd = &zones->disks[i];
+
+			if (zd->in_use)
+				usable += zd->free < before ? zd->free : before;
+		}
+		segments = segments == 0 ? 0 : usable / with;
+	} while (segments < before);
+	return segments;
 }
 
 /* --- choice of disks ---------------------------------------------------------------------------------------------- */
@@ -213,6 +256,7 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 	assert(cols > 0 && cols <= SEGMENT_COLS_MAX);
 	if (with < policy.k)
 		return -EIO;
+	zones_use_policy(zones, policy);
 	if (!choose_disks(zones, with, class, avoid_disk, out)) {
 		zones->refused = true;
 		note_low(zones);
@@ -224,6 +268,11 @@ int zones_take(struct zones *zones, struct policy policy, enum grant_class class
 		out[c] = (struct zone_addr){ DISK_NONE, UINT32_MAX };
 	zones->next_disk = (out[0].disk_id + 1) % POOL_DISKS_MAX;
 	return 0;
+}
+
+bool zones_have_another(const struct zones *zones, const struct zone_addr *have, uint32_t cols)
+{
+	return choose_disk(zones, GRANT_DATA, UINT32_MAX, have, cols) != POOL_DISKS_MAX;
 }
 
 bool zones_take_another(struct zones *zones, const struct zone_addr *have, uint32_t cols, struct zone_addr *out)

@@ -105,8 +105,11 @@ static int call_info(void *arg)
 
 /* ---- the pool's loop ---- */
 
+/* But for the caller's handle of the volume. */
 static void export_free(struct nbd_export *exp)
 {
+	if (exp->conf.reader)
+		volume_close(exp->conf.reader);
 	mem_free(exp->base.address);
 	mem_free(exp);
 }
@@ -164,13 +167,15 @@ static struct nbd_export *export_new(struct volume *volume, const char *name, co
 		return NULL;
 	exp->base.ops = &nbd_ops;
 	exp->base.address = mem_strdup(opts->address);
-	if (!exp->base.address) {
-		mem_free(exp);
+	exp->conf.reader = volume_dup(volume);
+	if (!exp->base.address || !exp->conf.reader) {
+		export_free(exp);
 		return NULL;
 	}
 	exp->loop = volume_loop(volume);
 	exp->conf = (struct nbd_conf){
 		.volume = volume,
+		.reader = exp->conf.reader,
 		.name = name,
 		.read_only = opts->read_only,
 		.conns_max = opts->connections_max > 0 ? opts->connections_max : NBD_CONNS_DEFAULT,

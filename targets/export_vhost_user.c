@@ -228,6 +228,7 @@ static struct vhost_export *export_new(struct volume *volume, const char *serial
 		return NULL;
 	}
 	exp->vu.log = on_log;
+	exp->vu.address = exp->base.address;
 	blk_dev_init(&exp->vu.dev, volume, serial, queues, opts->read_only);
 	return exp;
 }

@@ -192,6 +192,29 @@ void inflight_set_told(struct inflight *inf, uint64_t sectors)
 		__atomic_store_n(&inf->trailer->told_sectors.v, htole64(sectors), __ATOMIC_RELEASE);
 }
 
+bool inflight_claim(const struct inflight *inf, struct inflight_claim *claim)
+{
+	struct inflight_trailer copy;
+
+	if (!inf->trailer)
+		return false;
+	guest_copy(&copy, inf->trailer, sizeof(copy));
+	if (le64_get(copy.volume) == 0)
+		return false;
+	*claim = (struct inflight_claim){ le64_get(copy.volume), le64_get(copy.epoch), le64_get(copy.nonce) };
+	return true;
+}
+
+/* The volume last: without it the others do not count. */
+void inflight_set_claim(struct inflight *inf, const struct inflight_claim *claim)
+{
+	if (!inf->trailer)
+		return;
+	__atomic_store_n(&inf->trailer->nonce.v, htole64(claim->nonce), __ATOMIC_RELEASE);
+	__atomic_store_n(&inf->trailer->epoch.v, htole64(claim->epoch), __ATOMIC_RELEASE);
+	__atomic_store_n(&inf->trailer->volume.v, htole64(claim->volume), __ATOMIC_RELEASE);
+}
+
 static struct inflight_queue *queue_at(const struct inflight *inf, uint32_t index)
 {
 	return (struct inflight_queue *)(sharemem_base(inf->mem) + index * stride_bytes(inf->ring_size));

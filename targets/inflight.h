@@ -30,6 +30,12 @@ void inflight_set_writeback(struct inflight *inf, bool writeback);
 /* The capacity the region's front end knows; 0: not known. */
 uint64_t inflight_told(const struct inflight *inf);
 void inflight_set_told(struct inflight *inf, uint64_t sectors);
+/* As whom the region's front end writes a volume. False: the region does not tell, *claim is untouched. */
+struct inflight_claim {
+	uint64_t volume, epoch, nonce;
+};
+bool inflight_claim(const struct inflight *inf, struct inflight_claim *claim);
+void inflight_set_claim(struct inflight *inf, const struct inflight_claim *claim);
 /* A ring of this region has run before. */
 bool inflight_has_history(const struct inflight *inf, uint32_t index);
 

@@ -15,7 +15,11 @@
  *     trailer  0  le64  magic           INFLIGHT_MAGIC; ours alone, the protocol leaves the region's size to the back end
  *              8  le64  told_sectors    the capacity that the front end knows, 0: none; a change is news for it
  *             16  u8    writeback       the cache mode the guest chose, which it must find again after our restart
- *             17  u8[47] padding
+ *             17  u8[7] padding
+ *             24  le64  volume          the volume that the front end writes; 0: none yet ...
+ *             32  le64  epoch           ... in which epoch, or is about to leave behind ...
+ *             40  le64  nonce           ... by the claim with this nonce
+ *             48  u8[16] padding
  *
  * A queue is valid if and only if: version is 1; desc_num is the ring's size; inflight is 0 or 1 everywhere; and, where
  * the ring's used index is ahead of used_idx by n <= size, the n first entries of the list are in range. */
@@ -53,7 +57,11 @@ struct inflight_trailer {
 	le64 magic;
 	le64 told_sectors;
 	uint8_t writeback;
-	uint8_t padding[47];
+	uint8_t padding[7];
+	le64 volume;
+	le64 epoch;
+	le64 nonce;
+	uint8_t padding2[16];
 };
 static_assert(sizeof(struct inflight_trailer) == 64, "trailer");
 

@@ -69,6 +69,7 @@ static void conn_close(struct nbd_conn *conn)
 	nbd_input_release(&conn->input);
 	close(conn->stream.sock);
 	list_del(&conn->node);
+	nbd_claim_drop(conn);
 	mem_free(conn);
 	server->conn_count--;
 	waitq_wake_all(&server->changed);
@@ -113,6 +114,7 @@ static int conn_start(struct nbd_server *server, int sock)
 		return -ENOMEM;
 	conn->server = server;
 	conn->stream.sock = sock;
+	nbd_claim_init(conn);
 	nbd_input_init(&conn->input, &conn->stream, &server->buffers);
 	timer_init(&conn->deadline, deadline_passed);
 	if (set_deadline(conn, NBD_HANDSHAKE_NS_MAX))
@@ -148,12 +150,12 @@ static bool has_room(const struct nbd_server *server)
 	return server->conn_count < server->conf.conns_max;
 }
 
-/* Where clients have gone and only their requests remain, there will soon be room. */
+/* Where clients have gone and only their requests remain, or are about to see that they have, there will soon be room. */
 static bool wait_for_room(struct nbd_server *server)
 {
 	uint64_t deadline_ns = loop_now_ns(server->loop) + ROOM_WAIT_NS;
 
-	while (!has_room(server) && server->winding_up > 0 && !server->stopping &&
+	while (!has_room(server) && (server->winding_up > 0 || server->busy_claiming > 0) && !server->stopping &&
 	       loop_now_ns(server->loop) < deadline_ns)
 		fiber_sleep_ns(ROOM_LOOK_NS);
 	return has_room(server) && !server->stopping;
@@ -205,6 +207,7 @@ int nbd_server_start(const struct nbd_conf *conf, struct nbd_server **out)
 	snprintf(server->name, sizeof(server->name), "%s", conf->name);
 	server->conf.name = server->name;
 	fd_cancel_init(&server->no_more);
+	fmutex_init(&server->claiming);
 	nbd_buffers_init(&server->buffers);
 	list_init(&server->conns);
 	waitq_init(&server->changed);

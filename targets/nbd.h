@@ -23,7 +23,8 @@ struct nbd_tls_creds;
 struct nbd_server;
 
 struct nbd_conf {
-	struct volume *volume;
+	struct volume *volume; /* of whoever writes */
+	struct volume *reader; /* another handle of it, which stays INACTIVE: of all others */
 	const char *name; /* of the export; 1 .. NBD_EXPORT_NAME_BYTES_MAX bytes. "" means it too */
 	bool read_only;
 	uint32_t conns_max;          /* 1 .. NBD_CONNS_MAX */

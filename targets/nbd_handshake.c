@@ -96,7 +96,7 @@ static void settle_terms(struct handshake *hs)
 	struct nbd_conn *conn = hs->conn;
 
 	conn->terms.size_bytes = volume_size_bytes(conn->server->conf.volume);
-	conn->terms.read_only = conn->server->conf.read_only;
+	conn->terms.read_only = nbd_claim_is_taken(conn) || conn->server->conf.read_only;
 }
 
 static int handle_export_name(struct handshake *hs)

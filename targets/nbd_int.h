@@ -10,6 +10,12 @@
 #include "targets/nbd_stream.h"
 #include "targets/nbd_tls.h"
 
+/* Who is at the other end: of a Unix socket the process, else the host. */
+struct nbd_peer {
+	pid_t pid;
+	uint8_t host[16];
+};
+
 struct nbd_server {
 	struct nbd_conf conf; /* .name is `name` */
 	struct loop *loop;
@@ -21,6 +27,10 @@ struct nbd_server {
 	uint32_t winding_up; /* of these: read nothing more, and finish what they began */
 	bool listening, stopping;
 	struct waitq changed; /* a connection or the listener ended */
+	struct fmutex claiming;
+	uint32_t busy_claiming; /* connections that wait for it */
+	bool has_writer;        /* `writer` is connected, and has written */
+	struct nbd_peer writer; /* of this peer all connections may write; the last one that there was */
 	struct nbd_counters counters;
 };
 
@@ -40,6 +50,8 @@ struct nbd_conn {
 	struct nbd_stream stream;
 	struct nbd_input input;
 	struct timer deadline;       /* of the handshake, later of the end */
+	struct nbd_peer peer;
+	uint64_t epoch_seen;         /* the volume's when the terms were told */
 	struct nbd_terms terms;      /* agreed upon */
 	struct nbd_context context[NBD_CONTEXTS_MAX];
 	uint32_t context_count;
@@ -47,6 +59,16 @@ struct nbd_conn {
 	bool leaving;                /* nothing new is begun, and nothing waits for space any more */
 	bool late;                   /* the deadline has passed */
 };
+
+/* --- nbd_claim.c --- */
+
+void nbd_claim_init(struct nbd_conn *conn);
+/* Somebody else writes the volume: this one may only read. Notes what the volume's epoch is. */
+bool nbd_claim_is_taken(struct nbd_conn *conn);
+/* The connection is about to write. 0, or -errno: it may not. Waits. */
+int nbd_claim(struct nbd_conn *conn);
+/* The connection is off the server's list. */
+void nbd_claim_drop(struct nbd_conn *conn);
 
 /* Fibers of the connection. Both wait. */
 

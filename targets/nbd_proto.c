@@ -161,9 +161,9 @@ static uint32_t flags_allowed(const struct nbd_call *call, const struct nbd_term
 	}
 }
 
-static bool changes_data(uint16_t type)
+bool nbd_call_changes_data(const struct nbd_call *call)
 {
-	return type == NBD_CMD_WRITE || type == NBD_CMD_TRIM || type == NBD_CMD_WRITE_ZEROES;
+	return call->type == NBD_CMD_WRITE || call->type == NBD_CMD_TRIM || call->type == NBD_CMD_WRITE_ZEROES;
 }
 
 static int validate_payload(const struct nbd_call *call, const struct nbd_terms *terms)
@@ -208,7 +208,7 @@ int nbd_call_validate(const struct nbd_call *call, const struct nbd_terms *terms
 		return -EINVAL;
 	if (call->type == NBD_CMD_FLUSH)
 		return call->off_bytes || call->len_bytes ? -EINVAL : 0;
-	if (changes_data(call->type) && terms->read_only)
+	if (nbd_call_changes_data(call) && terms->read_only)
 		return -EPERM;
 	rc = validate_payload(call, terms);
 	if (rc == 0)
@@ -224,7 +224,9 @@ uint32_t nbd_error_of(int res)
 	case 0: return 0;
 	case -EPERM:
 	case -EACCES:
-	case -EROFS: return NBD_EPERM;
+	case -EROFS:
+	case -EBUSY:
+	case -ESTALE: return NBD_EPERM;
 	case -ENOMEM: return NBD_ENOMEM;
 	case -EINVAL: return NBD_EINVAL;
 	case -ENOSPC:

@@ -86,6 +86,8 @@ uint16_t nbd_transmission_flags(const struct nbd_terms *terms);
 
 /* False: not a request, the stream is lost. */
 bool nbd_request_decode(const struct nbd_request *wire, struct nbd_call *call);
+/* WRITE, TRIM, WRITE_ZEROES. */
+bool nbd_call_changes_data(const struct nbd_call *call);
 /* 0 or the -errno to answer with. What passes lies within size_bytes, is a multiple of NBD_BLOCK_BYTES_MIN, is not longer
  * than NBD_PAYLOAD_BYTES_MAX if it has a payload, and carries no flag that its type does not have. len_bytes may be 0,
  * but not for BLOCK_STATUS. The payload of a WRITE follows in any case. */

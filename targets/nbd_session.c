@@ -15,6 +15,10 @@ static int take_call(struct nbd_session *s, const struct nbd_call *call)
 	int rc = 0;
 
 	s->conn->server->counters.requests++;
+	if (verdict == 0 && nbd_call_changes_data(call)) {
+		verdict = nbd_claim(s->conn);
+		s->volume = verdict == 0 ? s->conn->server->conf.volume : s->volume;
+	}
 	if (verdict == 0)
 		return nbd_request_start(asked);
 	s->conn->server->counters.bad_requests++;
@@ -73,7 +77,7 @@ static struct nbd_session *session_new(struct nbd_conn *conn)
 	if (!s)
 		return NULL;
 	s->conn = conn;
-	s->volume = conn->server->conf.volume;
+	s->volume = conn->server->conf.reader;
 	list_init(&s->free_requests);
 	list_init(&s->free_pieces);
 	list_init(&s->out);

@@ -71,7 +71,7 @@ static_assert(NBD_SLICES_MAX <= NBD_ZERO_IOVS, "iovecs of a write");
 
 struct nbd_session {
 	struct nbd_conn *conn;
-	struct volume *volume;
+	struct volume *volume; /* the server's for readers, from the first write on that for the writer */
 	struct list free_requests, free_pieces;
 	uint32_t requests_used;
 	uint64_t read_bytes; /* see NBD_READ_BYTES_MAX */

@@ -289,6 +289,7 @@ static void recall_from_region(struct vhost_session *s, struct inflight *infligh
 		s->told_sectors = inflight_told(inflight);
 	else
 		inflight_set_told(inflight, s->told_sectors);
+	vhost_session_recall_claim(s);
 }
 
 static int set_inflight_fd(struct vhost_session *s)
@@ -376,6 +377,7 @@ static int get_vring_base(struct vhost_session *s)
 		vhost_ring_abandon(ring, true);
 	}
 	vhost_ring_close(ring);
+	vhost_user_rest(s->vu);
 	s->answer.payload.state = (struct vhost_state){ le32_of(ring->index), le32_of(ring->base) };
 	answer_bytes(s, sizeof(struct vhost_state));
 	return 0;
@@ -400,6 +402,11 @@ static int set_vring_kick(struct vhost_session *s)
 	struct vhost_ring *ring;
 	int fd, rc = take_ring_fd(s, &ring, &fd);
 
+	if (rc < 0)
+		return rc;
+	rc = vhost_session_claim(s);
+	if (rc < 0 && fd >= 0)
+		close(fd);
 	if (rc == 0)
 		rc = vhost_ring_set_kick(ring, fd);
 	if (rc == 0)

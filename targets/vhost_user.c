@@ -164,6 +164,8 @@ static void on_gone(void *arg)
 		return;
 	if (vu->session)
 		vhost_session_start_rings(vu->session);
+	else
+		vhost_user_rest(vu);
 	waitq_wake_all(&vu->changed);
 }
 
@@ -217,9 +219,10 @@ static bool answers_itself(uint32_t request)
 	return request == VHOST_GET_VRING_BASE || request == VHOST_GET_INFLIGHT_FD;
 }
 
-static void set_ack(struct vhost_session *s, bool failed)
+/* 0, or what went wrong: the protocol asks for no more than that it is not 0. */
+static void set_ack(struct vhost_session *s, int rc)
 {
-	s->answer.payload.u64 = le64_of(failed);
+	s->answer.payload.u64 = le64_of((uint64_t)-rc);
 	vhost_msg_set_header(&s->answer, vhost_msg_request(&s->msg), VHOST_FLAG_REPLY, sizeof(s->answer.payload.u64));
 }
 
@@ -236,7 +239,7 @@ static int handle(struct vhost_session *s)
 	if (rc < 0 && (!ack || answers_itself(request)))
 		return rc;
 	if (ack && !has_answer(s))
-		set_ack(s, rc < 0);
+		set_ack(s, rc);
 	/* Descriptors that nobody took are closed before the front end can know that we are done. */
 	vhost_msg_release(&s->msg);
 	return has_answer(s) ? send_answer(s) : 0;
@@ -284,6 +287,7 @@ static struct vhost_session *session_new(struct vhost_user *vu, int sock)
 	s->sock = sock;
 	s->backend_fd = -1;
 	s->fiber = fiber_self();
+	s->epoch_seen = volume_epoch(vu->dev.volume);
 	fd_cancel_init(&s->cancel);
 	s->ring_count = vu->dev.queues;
 	for (uint32_t i = 0; i < s->ring_count; i++)
@@ -343,6 +347,7 @@ void vhost_user_serve(struct vhost_user *vu, int sock)
 	session_end(s, orderly);
 	vu->session = NULL;
 	mem_free(s);
+	vhost_user_rest(vu);
 	waitq_wake_all(&vu->changed);
 }
 

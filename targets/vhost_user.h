@@ -28,13 +28,14 @@ struct vhost_user {
 	uint64_t sessions;             /* since the start */
 	uint32_t lingering;            /* queues of lost sessions that still have requests at the volume */
 	bool stopping;
+	const char *address;           /* of the socket, for people */
 	uint64_t drain_ns_max;         /* VHOST_DRAIN_NS_MAX, but in tests */
 	struct waitq changed;          /* session ended, or nothing lingers any more */
 	/* Required. One line about the export for a person; rare. */
 	void (*log)(struct vhost_user *vu, const char *line);
 };
 
-/* Everything else of *vu must be zero; dev and log are set by the caller before the first session. */
+/* Everything else of *vu must be zero; dev, address and log are set by the caller before the first session. */
 void vhost_user_init(struct vhost_user *vu, struct loop *loop);
 /* Serves one front end on an accepted socket until it leaves; closes the socket. vu->session is NULL before and after.
  * Waits. */

@@ -16,6 +16,9 @@ struct vhost_session {
 	uint64_t protocol;             /* negotiated protocol features */
 	uint64_t told_sectors;         /* the capacity the front end knows; 0: unknown */
 	bool has_features;             /* SET_FEATURES came */
+	uint64_t epoch_seen;           /* the volume's when the session began */
+	bool claimed;                  /* it is, or was, the volume's writer */
+	bool at_work;                  /* and not at rest */
 	bool ending;
 	struct fd_cancel cancel;       /* asked to leave */
 	struct fiber *fiber;
@@ -42,6 +45,16 @@ int vhost_session_drain_all(struct vhost_session *s, uint64_t drain_ns_max);
 void vhost_session_resume_all(struct vhost_session *s);
 /* Sends CONFIG_CHANGE if the front end does not know the volume's size, and a ring runs. */
 void vhost_session_tell_capacity(struct vhost_session *s);
+
+/* --- vhost_claim.c --- */
+
+/* A ring is about to start: the session becomes the volume's writer, or goes on as such. 0, or -errno and a line that says
+ * why not. Waits. */
+int vhost_session_claim(struct vhost_session *s);
+/* The front end gave this region: what it says of a claim, or what we have claimed already. */
+void vhost_session_recall_claim(struct vhost_session *s);
+/* Tells the volume if no ring can run any more. */
+void vhost_user_rest(struct vhost_user *vu);
 
 /* Carries out s->msg, which is valid. 0, and s->answer is filled in if the request has an answer of its own; -errno:
  * refused, nothing has changed. Waits. */

@@ -259,4 +259,6 @@ void daemon_stop(struct daemon *daemon)
 		else if (pool->state == MEMBER_STARTING)
 			log_warn("pool '%s' is still being imported: left as it is", pool->name);
 	}
+	while (daemon->watchers > 0)
+		fiber_sleep_ns(1000000);
 }

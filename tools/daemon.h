@@ -60,7 +60,8 @@ struct daemon_export {
 	struct pin pin;
 	enum member_state state;
 	struct err why;              /* DOWN: the reason */
-	struct state_export *record; /* never NULL */
+	struct state_export *record; /* never NULL; of a temporary one on no list */
+	bool temporary;
 	struct export *export;       /* OPEN, STOPPING */
 };
 
@@ -73,6 +74,8 @@ struct daemon {
 	uint64_t started_ns;
 	struct list pools;
 	uint32_t starting; /* fibers that bring a pool up */
+	uint32_t watchers; /* fibers that end temporary exports */
+	uint32_t temporaries; /* made so far; numbers their addresses */
 };
 
 /* --- life ------------------------------------------------------------------------------------------------- */
@@ -169,6 +172,26 @@ int daemon_snapshot_rename(struct daemon *daemon, const char *name, const char *
 int daemon_snapshot_rollback(struct daemon *daemon, const char *name, struct err *err)
 	__attribute__((warn_unused_result));
 
+/* What a stream of snapshots brings, see volume_receive_begin. */
+struct receive_request {
+	const char *volume;
+	const struct uuid *base; /* NULL: the volume is new */
+	uint64_t size_bytes;     /* of a new one */
+	const char *policy;
+};
+int daemon_receive_begin(struct daemon *daemon, const struct receive_request *request, struct err *err)
+	__attribute__((warn_unused_result));
+int daemon_receive_get_mark(struct daemon *daemon, const char *volume, struct receive_mark *mark, struct err *err)
+	__attribute__((warn_unused_result));
+int daemon_receive_set_mark(struct daemon *daemon, const char *volume, struct receive_mark mark, struct err *err)
+	__attribute__((warn_unused_result));
+int daemon_receive_snapshot(struct daemon *daemon, const char *snapshot, const struct uuid *guid, uint64_t created_s,
+			    struct receive_mark mark, struct err *err) __attribute__((warn_unused_result));
+int daemon_receive_end(struct daemon *daemon, const char *volume, struct err *err) __attribute__((warn_unused_result));
+
+/* Whoever writes the volume may not go on. */
+int daemon_volume_fence(struct daemon *daemon, const char *name, struct err *err) __attribute__((warn_unused_result));
+
 /* Where an image differs from a snapshot. */
 struct diff_range {
 	uint64_t off_bytes, len_bytes;
@@ -198,16 +221,24 @@ int daemon_volume_resize(struct daemon *daemon, const char *name, const struct r
 
 /* --- exports ---------------------------------------------------------------------------------------------- */
 
+#define EXPORT_TEMPORARY_S 10
+#define EXPORT_GIVEN_BYTES 128
 struct export_request {
 	const char *image; /* "POOL/VOLUME", or "POOL/VOLUME@SNAPSHOT", which is exported read-only */
 	const char *kind;  /* "vhost-user-blk": address is an absolute path; "nbd": see struct nbd_opts */
 	const char *address;
 	uint32_t queues; /* vhost-user-blk; 0: default */
 	bool read_only;
+	bool standby; /* beside another writable export: its clients may write when the other's do not */
 	const char *tls_certs, *tls_psk; /* nbd: absolute path of one of both, or NULL */
+	/* For one command: recorded nowhere, and gone with its last client, or when none has come for EXPORT_TEMPORARY_S. With
+	 * address NULL it gets one, and the caller's buffer has it. */
+	bool temporary;
+	bool receiving; /* of a volume that is being received; of no other */
+	char given[EXPORT_GIVEN_BYTES];
 };
-/* At most one writable export of a volume. */
-int daemon_export_add(struct daemon *daemon, const struct export_request *request, struct err *err)
+/* At most one writable export of a volume, and any number on standby. */
+int daemon_export_add(struct daemon *daemon, struct export_request *request, struct err *err)
 	__attribute__((warn_unused_result));
 /* Gives one of both: the volume or snapshot (which then must have one export only) or the address; the other is NULL. */
 int daemon_export_remove(struct daemon *daemon, const char *image, const char *address, struct err *err)

@@ -255,7 +255,7 @@ static int check_writers(struct daemon_pool *pool, uint64_t volume_id, const cha
 		if (record->volume_id == volume_id && !record->read_only)
 			return err_set(err, -EBUSY,
 				       "volume '%s' is exported for writing on '%.150s' already; remove that export "
-				       "first, or add a read-only one",
+				       "first, or add one that is read-only or on standby",
 				       volume, record->address);
 	}
 	return 0;
@@ -274,10 +274,12 @@ static int check_request(struct daemon *daemon, struct daemon_pool *pool, const 
 	ret = kind->check(request, err);
 	if (ret)
 		return ret;
+	if (volume->receiving && !request->receiving)
+		return err_set(err, -EBUSY, "volume '%s' is being received and not complete", request->image);
 	if (find_address(daemon, request->address, &other))
 		return err_set(err, -EEXIST, "there is an export on '%.200s' already; 'poolctl export list' shows it",
 			       request->address);
-	if (request->read_only || volume->snapshot)
+	if (request->read_only || request->standby || volume->snapshot)
 		return 0;
 	return check_writers(pool, volume->id, request->image, err);
 }
@@ -296,9 +298,89 @@ static struct daemon_export *register_new(struct daemon_pool *pool, const struct
 	record->read_only = request->read_only || volume->snapshot;
 	if (state_export_set_tls(record, request->tls_certs, request->tls_psk) == 0)
 		exp = daemon_export_new(pool, record);
-	if (!exp)
+	if (exp)
+		exp->temporary = request->temporary;
+	else
 		state_export_free(record);
 	return exp;
+}
+
+/* --- temporary ones --------------------------------------------------------------------------------------- */
+
+#define WATCH_NS 200000000ull
+
+struct watch {
+	struct daemon *daemon;
+	char address[EXPORT_GIVEN_BYTES];
+};
+
+/* Nobody is served any more, or nobody came. */
+static bool is_over(struct daemon_pool *pool, struct daemon_export *exp, uint64_t since_ns)
+{
+	struct export_info info = { 0 };
+
+	pin_take(&pool->pin);
+	pin_take(&exp->pin);
+	export_get_info(exp->export, &info);
+	pin_drop(&exp->pin);
+	pin_drop(&pool->pin);
+	if (info.connections > 0)
+		return false;
+	return info.sessions > 0 || loop_now_ns(loop_self()) - since_ns > EXPORT_TEMPORARY_S * 1000000000ull;
+}
+
+static void watch_temporary(void *arg)
+{
+	struct watch *watch = arg;
+	uint64_t since_ns = loop_now_ns(loop_self());
+	struct daemon_export *exp;
+	struct daemon_pool *pool;
+
+	while ((exp = find_address(watch->daemon, watch->address, &pool)) && exp->state == MEMBER_OPEN) {
+		if (is_over(pool, exp, since_ns)) {
+			(void)!daemon_export_remove(watch->daemon, NULL, watch->address, NULL);
+			break;
+		}
+		fiber_sleep_ns(WATCH_NS);
+	}
+	watch->daemon->watchers--;
+	free(watch);
+}
+
+static int watch_start(struct daemon *daemon, const char *address, struct err *err)
+{
+	struct watch *watch = calloc(1, sizeof(*watch));
+
+	if (watch) {
+		watch->daemon = daemon;
+		snprintf(watch->address, sizeof(watch->address), "%s", address);
+	}
+	if (!watch || fiber_start(loop_self(), watch_temporary, watch) != 0) {
+		free(watch);
+		return err_set(err, -ENOMEM, "no memory");
+	}
+	daemon->watchers++;
+	return 0;
+}
+
+/* A socket beside the one for control. */
+static int give_address(struct daemon *daemon, struct export_request *request, struct err *err)
+{
+	char *path = realpath(daemon->config->socket, NULL);
+	int len = path ? snprintf(request->given, sizeof(request->given), "unix:%s.%u", path, daemon->temporaries++) : 0;
+
+	free(path);
+	if (len <= 0 || len >= (int)sizeof(request->given))
+		return err_set(err, -ENAMETOOLONG, "no socket can be made beside '%s'", daemon->config->socket);
+	request->address = request->given;
+	return 0;
+}
+
+/* --- add, in full ------------------------------------------------------------------------------------------ */
+
+static int keep(struct daemon *daemon, struct daemon_export *exp, struct err *err)
+{
+	return exp->temporary ? watch_start(daemon, exp->record->address, err) : daemon_record_export(daemon, exp, err);
 }
 
 static int add(struct daemon *daemon, struct daemon_pool *pool, const char *volume_name,
@@ -319,7 +401,7 @@ static int add(struct daemon *daemon, struct daemon_pool *pool, const char *volu
 	if (ret)
 		*err = exp->why;
 	else
-		ret = daemon_record_export(daemon, exp, err);
+		ret = keep(daemon, exp, err);
 	if (ret) {
 		if (exp->state == MEMBER_OPEN)
 			daemon_export_shut(exp);
@@ -328,12 +410,14 @@ static int add(struct daemon *daemon, struct daemon_pool *pool, const char *volu
 	return ret;
 }
 
-int daemon_export_add(struct daemon *daemon, const struct export_request *request, struct err *err)
+int daemon_export_add(struct daemon *daemon, struct export_request *request, struct err *err)
 {
 	struct daemon_pool *pool;
 	struct image_path path;
 	int ret = image_path_parse(request->image, IMAGE_EITHER, &path, err);
 
+	if (ret == 0 && !request->address)
+		ret = give_address(daemon, request, err);
 	if (ret == 0)
 		ret = daemon_pool_get(daemon, path.pool, &pool, err);
 	if (ret)
@@ -394,7 +478,7 @@ static int pick(struct daemon_pool *pool, const char *image, const char *address
 
 static int remove_one(struct daemon *daemon, struct daemon_pool *pool, struct daemon_export *exp, struct err *err)
 {
-	int ret = daemon_forget_export(daemon, exp, err);
+	int ret = exp->temporary ? 0 : daemon_forget_export(daemon, exp, err);
 
 	if (ret)
 		return ret;

@@ -103,8 +103,12 @@ static void forget_in_memory(struct daemon_pool *pool)
 static void recall_in_memory(struct daemon *daemon, struct daemon_pool *pool)
 {
 	list_push_back(&daemon->state.pools, &pool->record->node);
-	list_for_each(node, &pool->exports)
-		list_push_back(&daemon->state.exports, &list_entry(node, struct daemon_export, node)->record->node);
+	list_for_each(node, &pool->exports) {
+		struct daemon_export *exp = list_entry(node, struct daemon_export, node);
+
+		if (!exp->temporary)
+			list_push_back(&daemon->state.exports, &exp->record->node);
+	}
 }
 
 int daemon_forget_pool(struct daemon *daemon, struct daemon_pool *pool, struct err *err)

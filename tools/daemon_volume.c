@@ -69,10 +69,10 @@ static int parse_policy(const char *text, struct policy *policy, struct err *err
 		       SEGMENT_COLS_MAX);
 }
 
-int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
-			 struct err *err)
+static int create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy, bool receiving,
+		  struct err *err)
 {
-	struct volume_create_opts opts = { .size_bytes = size_bytes };
+	struct volume_create_opts opts = { .size_bytes = size_bytes, .receiving = receiving };
 	struct target target;
 	int ret = parse_policy(policy, &opts.policy, err);
 
@@ -83,9 +83,15 @@ int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_
 	opts.name = target.path.image;
 	ret = volume_create(target.pool->volumes, &opts, err);
 	if (ret == 0)
-		log_size(&target, "is created");
+		log_size(&target, receiving ? "is created and being received" : "is created");
 	target_end(&target);
 	return ret;
+}
+
+int daemon_volume_create(struct daemon *daemon, const char *name, uint64_t size_bytes, const char *policy,
+			 struct err *err)
+{
+	return create(daemon, name, size_bytes, policy, false, err);
 }
 
 /* --- exports ---------------------------------------------------------------------------------------------- */
@@ -264,6 +270,98 @@ int daemon_clone(struct daemon *daemon, const char *from, const char *new_name, 
 	target_end(&target);
 	if (ret == 0)
 		log_info("volume '%s' is created from '%s'", new_name, from);
+	return ret;
+}
+
+/* --- receiving -------------------------------------------------------------------------------------------- */
+
+static int receive_onto(struct daemon *daemon, const char *name, const struct uuid *base, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_VOLUME, err);
+
+	if (ret)
+		return ret;
+	ret = check_unexported(&target, target.path.image, false, err);
+	if (ret == 0)
+		ret = volume_receive_begin(target.pool->volumes, target.path.image, base, err);
+	target_end(&target);
+	if (ret == 0)
+		log_info("volume '%s' is being received", name);
+	return ret;
+}
+
+int daemon_receive_begin(struct daemon *daemon, const struct receive_request *request, struct err *err)
+{
+	if (request->base)
+		return receive_onto(daemon, request->volume, request->base, err);
+	return create(daemon, request->volume, request->size_bytes, request->policy, true, err);
+}
+
+int daemon_receive_get_mark(struct daemon *daemon, const char *name, struct receive_mark *mark, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_VOLUME, err);
+
+	if (ret)
+		return ret;
+	ret = volume_receive_get_mark(target.pool->volumes, target.path.image, mark, err);
+	target_end(&target);
+	return ret;
+}
+
+int daemon_receive_set_mark(struct daemon *daemon, const char *name, struct receive_mark mark, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_VOLUME, err);
+
+	if (ret)
+		return ret;
+	ret = volume_receive_set_mark(target.pool->volumes, target.path.image, mark, err);
+	target_end(&target);
+	return ret;
+}
+
+int daemon_receive_snapshot(struct daemon *daemon, const char *name, const struct uuid *guid, uint64_t created_s,
+			    struct receive_mark mark, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_SNAPSHOT, err);
+
+	if (ret)
+		return ret;
+	ret = volume_receive_snapshot(target.pool->volumes, target.path.image, guid, created_s, mark, err);
+	target_end(&target);
+	if (ret == 0)
+		log_info("snapshot '%s' is received", name);
+	return ret;
+}
+
+int daemon_receive_end(struct daemon *daemon, const char *name, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_VOLUME, err);
+
+	if (ret)
+		return ret;
+	ret = volume_receive_end(target.pool->volumes, target.path.image, err);
+	target_end(&target);
+	if (ret == 0)
+		log_info("volume '%s' is received", name);
+	return ret;
+}
+
+int daemon_volume_fence(struct daemon *daemon, const char *name, struct err *err)
+{
+	struct target target;
+	int ret = target_begin(&target, daemon, name, IMAGE_EITHER, err);
+
+	if (ret)
+		return ret;
+	ret = volume_fence(target.pool->volumes, target.path.image, err);
+	target_end(&target);
+	if (ret == 0)
+		log_info("whoever wrote volume '%s' is fenced", name);
 	return ret;
 }
 

@@ -325,6 +325,18 @@ static int volume_rename_method(void *daemon, struct params *params, json_t **re
 	return ret ? ret : daemon_volume_rename(daemon, name, new_name, err);
 }
 
+static int volume_fence_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "volume");
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_volume_fence(daemon, name, err);
+	if (ret == 0)
+		*result = shown_image(daemon, name);
+	return ret;
+}
+
 static int volume_delete_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
 	const char *name = param_text(params, "volume");
@@ -460,18 +472,104 @@ static int snapshot_diff_method(void *daemon, struct params *params, json_t **re
 	return ret;
 }
 
+/* --- receiving -------------------------------------------------------------------------------------------- */
+
+static int parse_guid(const char *text, struct uuid *guid, struct err *err)
+{
+	return uuid_from_text(text, guid) ? 0 : err_set(err, -EINVAL, "'%.64s' is no GUID of a snapshot", text);
+}
+
+static struct receive_mark param_mark(struct params *params)
+{
+	return (struct receive_mark){
+		.seq = param_u64(params, "seq", INT64_MAX),
+		.crc = (uint32_t)param_u64(params, "crc", UINT32_MAX),
+	};
+}
+
+static int receive_begin_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *base = param_text_or(params, "base", NULL);
+	struct receive_request request = {
+		.volume = param_text(params, "volume"),
+		.size_bytes = base ? 0 : param_u64(params, "size_bytes", VOLUME_SIZE_MAX),
+		.policy = base ? NULL : param_text(params, "policy"),
+	};
+	struct uuid guid;
+	int ret = params_end(params);
+
+	if (ret == 0 && base)
+		ret = parse_guid(base, &guid, err);
+	if (base)
+		request.base = &guid;
+	return ret ? ret : daemon_receive_begin(daemon, &request, err);
+}
+
+static int receive_show_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *volume = param_text(params, "volume");
+	struct receive_mark mark;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_receive_get_mark(daemon, volume, &mark, err);
+	return ret ? ret : give(json_pack("{s:I, s:I}", "seq", (json_int_t)mark.seq, "crc", (json_int_t)mark.crc), result, err);
+}
+
+static int receive_mark_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *volume = param_text(params, "volume");
+	struct receive_mark mark = param_mark(params);
+	int ret = params_end(params);
+
+	return ret ? ret : daemon_receive_set_mark(daemon, volume, mark, err);
+}
+
+static int receive_snapshot_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *name = param_text(params, "snapshot"), *guid_text = param_text(params, "guid");
+	uint64_t created_s = param_u64(params, "created_s", INT64_MAX);
+	struct receive_mark mark = param_mark(params);
+	struct uuid guid;
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = parse_guid(guid_text, &guid, err);
+	if (ret == 0)
+		ret = daemon_receive_snapshot(daemon, name, &guid, created_s, mark, err);
+	if (ret == 0)
+		*result = shown_image(daemon, name);
+	return ret;
+}
+
+static int receive_end_method(void *daemon, struct params *params, json_t **result, struct err *err)
+{
+	const char *volume = param_text(params, "volume");
+	int ret = params_end(params);
+
+	if (ret == 0)
+		ret = daemon_receive_end(daemon, volume, err);
+	if (ret == 0)
+		*result = shown_image(daemon, volume);
+	return ret;
+}
+
 /* --- exports ---------------------------------------------------------------------------------------------- */
 
 static int export_add_method(void *daemon, struct params *params, json_t **result, struct err *err)
 {
+	bool temporary = param_flag(params, "temporary");
 	struct export_request request = {
 		.image = param_text(params, "volume"),
 		.kind = param_text(params, "kind"),
-		.address = param_text(params, "address"),
+		.address = temporary ? NULL : param_text(params, "address"),
 		.queues = (uint32_t)param_u64_or(params, "queues", EXPORT_QUEUES_MAX, 0),
 		.read_only = param_flag(params, "read_only"),
+		.standby = param_flag(params, "standby"),
 		.tls_certs = param_text_or(params, "tls_certs", NULL),
 		.tls_psk = param_text_or(params, "tls_psk", NULL),
+		.temporary = temporary,
+		.receiving = param_flag(params, "receiving"),
 	};
 	int ret = params_end(params);
 
@@ -562,6 +660,7 @@ const struct jsonrpc_method methods[] = {
 	{ "volume.show", volume_show_method, "volume: one volume" },
 	{ "volume.resize", volume_resize_method, "volume, size_bytes or delta_bytes[, force]: change the size" },
 	{ "volume.rename", volume_rename_method, "volume, new_name: change the name" },
+	{ "volume.fence", volume_fence_method, "volume: whoever writes it may not go on" },
 	{ "volume.delete", volume_delete_method, "volume[, snapshots]: delete a volume and its data" },
 	{ "clone", clone_method, "from, volume: make a volume from a snapshot or a volume" },
 	{ "snapshot.create", snapshot_create_method, "snapshots: make snapshots of volumes of a pool, at one instant" },
@@ -572,8 +671,15 @@ const struct jsonrpc_method methods[] = {
 	{ "snapshot.rollback", snapshot_rollback_method, "snapshot: give its volume back what the snapshot holds" },
 	{ "snapshot.diff", snapshot_diff_method,
 	  "from[, to, offset]: ranges in which an image, or the volume now, differs from a snapshot; a page of them" },
+	{ "receive.begin", receive_begin_method,
+	  "volume, and base, or size_bytes and policy: what a volume holds is to come from elsewhere" },
+	{ "receive.show", receive_show_method, "volume: how far that is" },
+	{ "receive.mark", receive_mark_method, "volume, seq, crc: it is so far, durably" },
+	{ "receive.snapshot", receive_snapshot_method, "snapshot, guid, created_s, seq, crc: the volume holds all of this snapshot" },
+	{ "receive.end", receive_end_method, "volume: all has come" },
 	{ "export.add", export_add_method,
-	  "volume, kind, address[, queues, read_only, tls_certs, tls_psk]: serve a volume, or a snapshot read-only" },
+	  "volume, kind, address[, queues, read_only, standby, tls_certs, tls_psk]: serve a volume, or a snapshot read-only; with temporary "
+	  "and no address until its last client has gone" },
 	{ "export.list", export_list_method, "all exports" },
 	{ "export.remove", export_remove_method, "volume or address: stop serving" },
 	{ "status", status_method, "the daemon, its pools and exports" },

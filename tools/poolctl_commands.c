@@ -66,6 +66,27 @@ static const struct cli_option export_add_options[] = {
 	{ "tls-certs", 0, "DIR", false, "NBD: only with TLS, by the certificates in this folder" },
 	{ "tls-psk", 0, "FILE", false, "NBD: only with TLS, by the pre-shared keys in this file" },
 	{ "read-only", 'r', NULL, false, "refuse writes (always so for a snapshot)" },
+	{ "standby", 's', NULL, false, "beside another export: its clients may write when the other's have stopped" },
+	{ 0 },
+};
+static const struct cli_option volume_import_options[] = {
+	{ "format", 0, "FORMAT", false, "of the file, as qemu-img calls it (found out, if it stands alone)" },
+	{ "policy", 0, "POLICY", false, "redundancy: plain, mirror2, mirror3 or ec:K+M" },
+	{ 0 },
+};
+static const struct cli_option volume_export_options[] = {
+	{ "format", 0, "FORMAT", true, "raw or qcow2" },
+	{ "force", 'f', NULL, false, "replace the file" },
+	{ 0 },
+};
+static const struct cli_option send_options[] = {
+	{ "since", 0, "SNAPSHOT", false, "send what came after this snapshot, which the receiver has" },
+	{ "compress", 0, NULL, false, "compress the data" },
+	{ 0 },
+};
+static const struct cli_option recv_options[] = {
+	{ "resume", 0, NULL, false, "go on where an earlier one broke off, given the same stream again" },
+	{ "policy", 0, "POLICY", false, "redundancy of a new volume (that of the one sent)" },
 	{ 0 },
 };
 static const struct cli_option stat_options[] = {
@@ -102,6 +123,12 @@ const struct cli_command cli_commands[] = {
 	{ "volume", "rename", "POOL/VOLUME NAME", NULL, cli_volume_rename, false, "give a volume another name" },
 	{ "volume", "delete", "POOL/VOLUME", volume_delete_options, cli_volume_delete, false,
 	  "delete a volume and its data" },
+	{ "volume", "import", "FILE POOL/VOLUME", volume_import_options, cli_volume_import, false,
+	  "make a volume of a disk image" },
+	{ "volume", "export", "POOL/VOLUME[@SNAPSHOT] FILE", volume_export_options, cli_volume_export, false,
+	  "make a disk image of a volume or snapshot" },
+	{ "volume", "fence", "POOL/VOLUME", yes_options, cli_volume_fence, false,
+	  "whoever writes a volume now may not go on" },
 	{ "snapshot", "create", "POOL/VOLUME@NAME...", NULL, cli_snapshot_create, false,
 	  "make snapshots of volumes of one pool, all at one instant" },
 	{ "snapshot", "list", "[POOL|POOL/VOLUME]", NULL, cli_snapshot_list, false, "list snapshots" },
@@ -115,6 +142,9 @@ const struct cli_command cli_commands[] = {
 	{ "snapshot", "delete", "POOL/VOLUME@SNAPSHOT", yes_options, cli_snapshot_delete, false, "delete a snapshot" },
 	{ "clone", NULL, "POOL/VOLUME[@SNAPSHOT] POOL/CLONE", NULL, cli_clone, false,
 	  "make a volume that begins with what a snapshot or volume holds" },
+	{ "send", NULL, "POOL/VOLUME@SNAPSHOT", send_options, cli_send, false,
+	  "write a snapshot, and those before it, to standard output" },
+	{ "recv", NULL, "POOL/VOLUME", recv_options, cli_recv, false, "take snapshots from standard input into a volume" },
 	{ "export", "add", "POOL/VOLUME[@SNAPSHOT]", export_add_options, cli_export_add, false,
 	  "serve a volume, or a snapshot read-only" },
 	{ "export", "list", "", NULL, cli_export_list, false, "list exports" },

@@ -148,8 +148,9 @@ static void put_path(json_t *params, const char *key, const char *value)
 
 static enum cli_exit add(struct cli *cli, const char *kind, const char *address, int queues)
 {
-	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:b}", "volume", cli->args[0], "kind", kind, "address",
-				   address, "queues", queues, "read_only", cli_value(cli, "read-only") != NULL);
+	json_t *params = json_pack("{s:s, s:s, s:s, s:i, s:b, s:b}", "volume", cli->args[0], "kind", kind, "address",
+				   address, "queues", queues, "read_only", cli_value(cli, "read-only") != NULL,
+				   "standby", cli_value(cli, "standby") != NULL);
 	enum cli_exit ret;
 	json_t *export;
 

@@ -47,6 +47,17 @@ enum cli_exit cli_volume_list(struct cli *cli)
 	return CLI_OK;
 }
 
+static void print_writer(const json_t *volume)
+{
+	const char *rest = json_is_true(json_object_get(volume, "held")) ? "" : ", at rest";
+
+	if (*cli_text(volume, "holder"))
+		printf("writer      %s%s\n", cli_text(volume, "holder"), rest);
+	else
+		printf("writer      none\n");
+	printf("epoch       %llu\n", cli_number(volume, "epoch"));
+}
+
 static void print_volume(const json_t *volume)
 {
 	const char *state = cli_text(volume, "state");
@@ -63,6 +74,7 @@ static void print_volume(const json_t *volume)
 		printf("            it can be read only: export and import the pool\n");
 	printf("created     %s\nsegments    %llu\nexports     %s\n", cli_time_text(volume, "created_s"),
 	       cli_number(volume, "segments"), cli_addresses_text(volume));
+	print_writer(volume);
 }
 
 enum cli_exit cli_volume_show(struct cli *cli)
@@ -148,6 +160,16 @@ enum cli_exit cli_volume_delete(struct cli *cli)
 	return cli_do(cli, "volume.delete",
 		      json_pack("{s:s, s:b}", "volume", cli->args[0], "snapshots", (int)with_snapshots),
 		      "volume '%s' is deleted\n", cli->args[0]);
+}
+
+enum cli_exit cli_volume_fence(struct cli *cli)
+{
+	enum cli_exit ret = cli_confirm(cli, "fence whoever writes volume '%s'", cli->args[0]);
+
+	if (ret)
+		return ret;
+	return cli_do(cli, "volume.fence", json_pack("{s:s}", "volume", cli->args[0]),
+		      "whoever wrote volume '%s' is fenced\n", cli->args[0]);
 }
 
 enum cli_exit cli_clone(struct cli *cli)

@@ -156,7 +156,7 @@ static int run(struct poolvm *poolvm, struct err *err)
 		pthread_mutex_lock(&vm->lock);
 		vm_resume(vm);
 		pthread_mutex_unlock(&vm->lock);
-		if (poolvm->config.incoming)
+		if (poolvm->config.incoming && !vm->ending)
 			vm_incoming_running(&poolvm->incoming);
 		stream_close(&poolvm->incoming);
 		rc = vm_run(vm) == 0 ? 0 : err_set(err, -EIO, "the machine has failed");

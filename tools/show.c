@@ -268,7 +268,9 @@ const char *show_volume_state(const struct volume_info *info)
 {
 	if (info->failed)
 		return "failed";
-	return info->parked ? "parked" : "ok";
+	if (info->parked)
+		return "parked";
+	return info->receiving ? "receiving" : "ok";
 }
 
 static json_t *image_addresses(const struct daemon_pool *pool, uint64_t id)
@@ -319,6 +321,9 @@ static json_t *volume_to_json(const struct daemon_pool *pool, const struct volum
 	show_number(&json, "segments", info->segments);
 	show_number(&json, "home", info->home);
 	show_number(&json, "recovery_us", info->recovery_us);
+	show_number(&json, "epoch", info->epoch);
+	show_put(&json, "holder", info->holder[0] ? json_text_string(info->holder) : json_null());
+	show_flag(&json, "held", info->held);
 	return json;
 }
 
@@ -331,6 +336,7 @@ static json_t *snapshot_to_json(const struct daemon_pool *pool, const struct vol
 	show_image_name(&json, "snapshot", pool, info->name);
 	show_put(&json, "volume", json_sprintf("%s/%.*s", pool->name, (int)(at - info->name), info->name));
 	show_text(&json, "name", at + 1);
+	show_uuid(&json, "guid", &info->guid);
 	show_image_common(&json, pool, info, space);
 	return json;
 }

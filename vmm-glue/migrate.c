@@ -18,6 +18,9 @@
  * source take back its back ends and go on, and the destination leave. If GO or RUNNING is lost on the way, the
  * source knows only that the destination may run: it stays stopped and says so (VM_MOVE_UNKNOWN). So never do both run.
  *
+ * Whoever starts the disks' rings after 5 has them: the back end lets one front end write, and the other one ends when it hears
+ * that (-ESTALE). So to take the VM back in doubt does no harm; where the destination runs, it is refused.
+ *
  * A file is complete, and flushed, before it gets its name. */
 #include "vmm-glue/migrate.h"
 

@@ -134,7 +134,7 @@ static int tell_fds(struct vhost *v, uint32_t request, struct vhost_msg *msg, ui
 	if (rc == 0 && ack) {
 		rc = receive(v, request, msg);
 		if (rc == 0 && le64_get(msg->payload.u64) != 0)
-			rc = -EREMOTEIO;
+			rc = le64_get(msg->payload.u64) == ESTALE ? -ESTALE : -EREMOTEIO;
 		vhost_msg_release(msg);
 	}
 	return rc < 0 ? failed(v, request, rc, err) : 0;

@@ -51,7 +51,7 @@ int vhost_set_config(struct vhost *v, uint32_t off_bytes, const void *data, uint
 
 /* Shares memory and starts the queues numbered 0 to count - 1, those of size 0 excepted. `features` are the driver's.
  * `lost`: the session before ended without vhost_stop; what it had not finished is carried out again.
- * -EFAULT: a ring is not in memory. */
+ * -EFAULT: a ring is not in memory; -ESTALE: the back end says that another front end has written the disk since. */
 int vhost_start(struct vhost *v, uint64_t features, struct vhost_queue *queue, uint32_t count, bool lost,
 		struct err *err) __attribute__((warn_unused_result));
 /* Returns when the back end touches the rings no more; queue[].base is where each goes on. */

@@ -128,6 +128,10 @@ static void start_rings(struct virtio_blk *blk)
 	} else if (rc == -EFAULT) {
 		vmm_say("%s: the guest has to reset it", err.msg);
 		virtio_needs_reset(dev);
+	} else if (rc == -ESTALE) {
+		vmm_say("disk '%s': another VM has written it since; this one ends", blk->vhost.path);
+		link_down(blk);
+		blk->superseded(blk->superseded_arg);
 	} else {
 		link_lost(blk, err.msg);
 	}

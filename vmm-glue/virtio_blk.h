@@ -15,6 +15,9 @@ struct virtio_blk {
 	enum { BLK_DOWN, BLK_ASKED, BLK_UP } link;
 	uint32_t retry_ms; /* until the next attempt to connect */
 	bool lost;         /* the session ended without the rings being stopped */
+	/* Required. Another VM has the disk now: this one must not go on. */
+	void (*superseded)(void *arg);
+	void *superseded_arg;
 };
 
 /* Connects to the back end, which may be up to wait_ms late, and adds the device. virtio_blk_release in any case. */

@@ -206,9 +206,17 @@ int vm_create(struct vm *vm, const struct vm_config *config, int ram_fd, struct 
 			   config->serial_listen_fd, err);
 }
 
+static void on_superseded(void *arg)
+{
+	vm_end(arg, 1);
+}
+
 static int add_disk(struct vm *vm, uint32_t i, struct err *err)
 {
 	const struct vm_disk_config *config = &vm->config.disk[i];
+
+	vm->disk[i].superseded = on_superseded;
+	vm->disk[i].superseded_arg = vm;
 
 	vm->dev[vm->devs++] = &vm->disk[i].dev;
 	return virtio_blk_add(&vm->disk[i], &vm->pci, &vm->ram, &vm->events, config->socket, config->queues,

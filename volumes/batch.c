@@ -41,6 +41,15 @@ static bool sizes_add_up(const struct batch_header *h, const struct batch_place 
 	       total <= place->segment_blocks - place->index;
 }
 
+static bool op_of_stream(uint32_t op, uint8_t stream)
+{
+	switch (stream) {
+	case STREAM_DATA: return op == BATCH_DATA || op == BATCH_HOLE;
+	case STREAM_META: return op == BATCH_META;
+	default: return op == BATCH_MOVED;
+	}
+}
+
 static bool extents_valid(const struct batch_header *h)
 {
 	const struct batch_extent *e = batch_extents(h);
@@ -50,9 +59,7 @@ static bool extents_valid(const struct batch_header *h)
 		uint64_t lba = le64_get(e[i].lba), count = batch_extent_count(&e[i]);
 		uint32_t op = le32_get(e[i].op);
 
-		if (op < BATCH_DATA || op > BATCH_META)
-			return false;
-		if ((op == BATCH_META) != (h->stream == STREAM_META))
+		if (!op_of_stream(op, h->stream))
 			return false;
 		if (count == 0 || count > BATCH_LBA_MAX || lba > BATCH_LBA_MAX - count)
 			return false;

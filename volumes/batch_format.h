@@ -22,9 +22,9 @@
  *     .   4*d  block_crc      CRC32C of each data block
  *
  * Valid if and only if: magic and crc match; lineage, grant, segno and index are those of the place it was read from;
- * 64 + 24 * extent_count + 4 * data_blocks <= 4096; the DATA (META) extents' counts add up to data_blocks;
- * total_blocks is 1 + data_blocks rounded up to k and fits the segment; every extent's op is known, its count is not
- * 0, and lba + count does not exceed 2^52.
+ * 64 + 24 * extent_count + 4 * data_blocks <= 4096; the extents' counts, but for HOLE, add up to data_blocks;
+ * total_blocks is 1 + data_blocks rounded up to k and fits the segment; every extent's op is one of the stream's, its count
+ * is not 0, and lba + count does not exceed 2^52.
  * Its data is valid if every block has its block_crc; what seq <= flushed_seq of a later valid batch needs no look. */
 #ifndef VOLUMES_BATCH_FORMAT_H
 #define VOLUMES_BATCH_FORMAT_H
@@ -42,14 +42,15 @@
 enum batch_op {
 	BATCH_DATA = 1,          /* count blocks of data for volume's lba.. */
 	BATCH_HOLE = 2,          /* count blocks of the volume read as zeroes from here on; no data */
-	BATCH_META = 3,          /* map node or liveness table block; lba unused */
+	BATCH_META = 3,          /* map node, table block; lba unused */
+	BATCH_MOVED = 4,         /* count blocks of segment `volume`, the first of them its block lba: see place_format.h */
 };
 
 struct batch_extent {
 	le64 lba;
 	le32 count;
 	le32 count_high;         /* bits 32.. of count: holes may be long */
-	le32 volume;             /* lineage's number of the volume */
+	le32 volume;             /* lineage's number of the volume; MOVED: of the segment */
 	le32 op;                 /* enum batch_op */
 };
 

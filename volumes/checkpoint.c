@@ -2,13 +2,15 @@
  *
  *     1 freeze    close the open batch; images get new top layers; note the log point P (no waiting in between)
  *     2 wait      until every batch before P is written
- *     3 merge     frozen layers into new trees, reference counts, liveness table (meta stream; nothing refers to the new
- *                 nodes yet). A layer is merged once, whichever images share it
+ *     3 merge     frozen layers into new trees, with reference counts (meta stream; nothing refers to the new nodes yet). A
+ *                 layer is merged once, whichever images share it. If zones are wanted, the cleaner moves what is live out of
+ *                 some segments (cleaner.c). Then the tables: places, counts, liveness
  *     4 flush     every disk written
  *     5 commit    one catalog transaction: P, roots, table. Before it the old state is whole, after it the new one
  *     6 install   new roots, drop frozen layers
- *     7 free      segments without a live block whose batches are all before P, once nobody reads by the old maps;
- *                 their zones are used again after that transaction is durable
+ *     7 free      once nobody reads by the old maps: moved blocks are read at their new places; segments without a live
+ *                 block of their own whose batches are all before P go; their zones are used again after that transaction is
+ *                 durable
  *
  * A checkpoint that fails leaves the frozen layers in place; the next one merges them again from step 2. */
 #include <errno.h>
@@ -101,7 +103,9 @@ static int freeze(struct lineage *lin)
 /* Nothing has been merged yet. */
 static void reset_merge(struct lineage *lin)
 {
+	places_abandon(lin);
 	refs_abandon(lin);
+	cleaner_forget(lin);
 	for (uint32_t i = 0; i < lin->segs_cap; i++) {
 		if (lin->segs[i])
 			lin->segs[i]->delta = 0;
@@ -166,17 +170,34 @@ static int merge_images(struct lineage *lin)
 		if (vol->joined && rc == 0)
 			rc = merge_image(vol);
 	}
-	return rc < 0 ? rc : refs_settle(lin);
+	return rc;
 }
 
-/* Everything of the meta stream is on the disks, and flushed. */
-static int meta_sync(struct lineage *lin)
+/* What else the catalog is going to name; liveness last, for it tells of all. */
+static int write_tables(struct lineage *lin, struct node_ptr *live)
 {
-	struct stream *st = &lin->stream[STREAM_META];
-	int rc;
+	int rc = lin->cleaning ? cleaner_evacuate(lin) : 0;
 
+	if (rc == 0)
+		rc = places_settle(lin);
+	if (rc == 0)
+		rc = refs_settle(lin);
+	return rc < 0 ? rc : live_write(lin, live);
+}
+
+static int sync_stream(struct stream *st)
+{
 	stream_push(st);
-	rc = stream_wait_written(st, st->next_seq);
+	return stream_wait_written(st, st->next_seq);
+}
+
+/* Everything that the catalog is going to name is on the disks, and flushed. */
+static int sync(struct lineage *lin)
+{
+	int rc = sync_stream(&lin->stream[STREAM_MOVE]);
+
+	if (rc == 0)
+		rc = sync_stream(&lin->stream[STREAM_META]);
 	return rc < 0 ? rc : log_flush_wait(lin);
 }
 
@@ -215,7 +236,7 @@ static void put_image(struct cat_txn *txn, const struct volume_state *vol)
 static void put_objects(struct lineage *lin, struct cat_txn *txn, const struct node_ptr *live)
 {
 	const struct stream *meta = &lin->stream[STREAM_META];
-	const struct map_root *refs = &lin->refs.map->new_root;
+	const struct map_root *refs = &lin->refs.map->new_root, *places = &lin->places.map->new_root;
 	struct lineage_format f = {
 		.version = le32_of(1),
 		.k = lin->policy.k,
@@ -229,6 +250,8 @@ static void put_objects(struct lineage *lin, struct cat_txn *txn, const struct n
 		.live = ptr_to_format(live),
 		.refs_height = le32_of(refs->height),
 		.refs = ptr_to_format(&refs->ptr),
+		.places_height = le32_of(places->height),
+		.places = ptr_to_format(&places->ptr),
 	};
 
 	cat_put(txn, CAT_LINEAGE, lin->id, &f, sizeof(f));
@@ -282,15 +305,19 @@ static void install(struct lineage *lin, const struct node_ptr *live)
 		lseg->delta = 0;
 		lseg->table_blocks = lseg->table_blocks_new;
 	}
+	places_install(lin);
 	refs_install(lin);
+	cleaner_forget(lin);
 	list_for_each_safe(node, next, &lin->volumes)
 		install_image(list_entry(node, struct volume_state, node));
 }
 
+/* Its zones hold nothing any more; or it has none, and nothing of it lives elsewhere. */
 static bool is_dead(const struct lineage *lin, const struct lseg *lseg)
 {
-	return !lseg->held && !lseg->mending && lseg->live == 0 && lseg->table_blocks == 0 && lseg->unwritten == 0 &&
-	       (lseg->seg.stream == STREAM_META || lseg->last_seq < lin->log_point.seq);
+	return !lseg->held && !lseg->mending && (lseg->live == 0 || (lseg->moved && lseg_has_zones(lseg))) &&
+	       lseg->table_blocks == 0 && lseg->unwritten == 0 &&
+	       (lseg->seg.stream != STREAM_DATA || lseg->last_seq < lin->log_point.seq);
 }
 
 /* Waits until no reader that may have looked at the old maps is left. */
@@ -302,22 +329,37 @@ static void wait_readers(struct lineage *lin)
 		waitq_wait(&lin->readers_gone);
 }
 
+/* The segment is gone, or only its number is left for the blocks that were moved. */
+static void lose_zones(struct lineage *lin, struct lseg *lseg)
+{
+	if (lseg->live > 0)
+		lseg->seg = (struct segment){ .segno = lseg->seg.segno, .policy = lin->policy };
+	else
+		lseg_del(lin, lseg);
+}
+
 static int free_dead(struct lineage *lin)
 {
 	struct cat_txn txn;
-	uint32_t dead = 0;
+	uint32_t zones = 0;
 	int rc = 0;
 
 	wait_readers(lin);
+	if (places_switch(lin))
+		wait_readers(lin);       /* who still reads at the old places */
 	cat_txn_init(&txn);
 	for (uint32_t i = 0; i < lin->segs_cap; i++) {
-		if (lin->segs[i] && is_dead(lin, lin->segs[i])) {
-			segment_free_in(&txn, lin->segs[i]->seg.grant);
-			lin->segs[i]->freeing = true;
-			dead++;
-		}
+		struct lseg *lseg = lin->segs[i];
+
+		if (!lseg || !is_dead(lin, lseg))
+			continue;
+		lseg->freeing = true;
+		if (!lseg_has_zones(lseg))
+			continue;
+		segment_free_in(&txn, lseg->seg.grant);
+		zones++;
 	}
-	if (dead > 0)
+	if (zones > 0)
 		rc = pool_commit(lin->pool, &txn);
 	cat_txn_release(&txn);
 	for (uint32_t i = 0; i < lin->segs_cap; i++) {
@@ -327,22 +369,24 @@ static int free_dead(struct lineage *lin)
 			continue;
 		lseg->freeing = false;
 		if (rc == 0)
-			lseg_del(lin, lseg);
+			lose_zones(lin, lseg);
 	}
 	return rc;
 }
 
 static int merge_and_commit(struct lineage *lin)
 {
+	const struct stream *meta = &lin->stream[STREAM_META];
 	struct node_ptr live;
 	int rc = stream_wait_written(&lin->stream[STREAM_DATA], lin->log_point.seq - 1);
 
+	lin->meta_grant = meta->seg ? meta->seg->seg.grant : meta->last_grant + 1;
 	if (rc == 0)
 		rc = merge_images(lin);
 	if (rc == 0)
-		rc = live_write(lin, &live);
+		rc = write_tables(lin, &live);
 	if (rc == 0)
-		rc = meta_sync(lin);
+		rc = sync(lin);
 	if (rc == 0)
 		rc = commit(lin, &live);
 	if (rc == 0)
@@ -361,7 +405,7 @@ static bool has_news(const struct volume_state *vol)
 
 static bool something_new(const struct lineage *lin)
 {
-	if (lin->frozen || lin->log_bytes > 0)
+	if (lin->frozen || lin->log_bytes > 0 || lin->cleaning)
 		return true;
 	list_for_each(node, &lin->volumes) {
 		if (has_news(list_entry(node, struct volume_state, node)))
@@ -398,16 +442,16 @@ static int begin(struct lineage *lin)
 	return rc;
 }
 
-/* Again if map nodes could not be read or written: the next try writes to another segment. */
+/* Again if blocks could not be read or written: the next try writes to other segments. */
 static int merge_with_retries(struct lineage *lin)
 {
-	struct stream *meta = &lin->stream[STREAM_META];
+	struct stream *meta = &lin->stream[STREAM_META], *move = &lin->stream[STREAM_MOVE];
 	int rc = -EIO;
 
 	for (int tries = 0; tries < MERGE_TRIES && rc == -EIO && !lin->failed; tries++) {
-		while (meta->relocating)
+		while (meta->relocating || move->relocating)
 			waitq_wait(&lin->room);
-		meta->error = 0;
+		meta->error = move->error = 0;
 		rc = begin(lin);
 		if (rc == 0)
 			rc = merge_and_commit(lin);

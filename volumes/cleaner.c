@@ -1,19 +1,24 @@
-/* The cleaner: makes space of segments that are mostly dead by moving what is live.
+/* The cleaner: makes space of segments that are mostly dead by moving what is live. No map changes: see places.h.
  *
- * It runs while the pool is low on zones. A round takes the segments that cost least (fewest live blocks), moves what is
- * live, and makes a checkpoint, which frees them. A checkpoint costs the same for one segment as for many, so a round takes
- * as many as it can without moving more than a few segments' worth:
+ * It works within checkpoints, when all references have been counted: what has a count is live, and nothing else changes
+ * counts or places meanwhile. While zones are wanted its fiber makes one checkpoint after the other. Each empties as many
+ * segments as bring back what is wanted, those first of which the most is dead for the longest time (Rosenblum and
+ * Ousterhout, "The Design and Implementation of a Log-Structured File System", ACM TOCS 1992), or, when the pool is full, those
+ * of which the most is dead:
  *
- *     data segment   each block that a batch header names is looked up; if the map still points here it is read, verified
- *                    and appended to the log again as a write of the same block. The look-up is repeated in the
- *                    same breath as the append, so a newer write is never overtaken. Recovery needs to know nothing of it.
- *     meta segment   the first key of each node that the tree still refers to is noted; the checkpoint's merge rewrites
- *                    the nodes on the way to the noted keys
+ *     data, meta     the batch headers lead to the blocks and their checksums; those with a count are appended to a host,
+ *                    in pieces, and entered in new place blocks of the segment
+ *     host           the headers tell which pieces were put there; those that still are there are moved on, without what
+ *                    has died
+ *     blocks without counts (the tables and their maps) are not moved: the checkpoint writes them anew
  *
- * It draws on the pool's reserve, so it works when writes are parked: then it moves at most one segment's worth a round, so
- * that each round gives back more than it takes, and one lineage at a time (volumes_may_clean), so that they do not share out
- * the reserve and all get stuck. A block that cannot be read stays where it is, and its segment is not tried again
- * (lseg->stuck). Where images share blocks it does nothing: a block written again would not be shared any more. */
+ * Hosts are a stream of their own (STREAM_MOVE): what has lived long lies apart from what guests have just written. When
+ * the checkpoint is durable, the zones are freed by free_dead. Before that everything is still at its old place, so a crash,
+ * or a checkpoint that fails, leaves but hosts that hold nothing.
+ *
+ * A segment that has a block which cannot be read, or whose headers do not lead to all of its blocks, stays as it is and is
+ * not tried again (lseg->stuck). Hosts draw on the pool's reserve, so that cleaning works when writes are parked, but leave
+ * the last zones to the tables. One lineage cleans at a time (volumes_may_clean). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,343 +27,548 @@
 #include "pool/base/mem.h"
 #include "volumes/lineage.h"
 
-#define ROUND_MOVE_SEGMENTS 4u   /* a round moves at most so many segments' worth of blocks */
-#define ROUND_SEGMENTS_MAX 64u
-#define MOVE_BLOCKS_MAX 128u
-
-/* A live block of the victim. */
-struct move {
-	struct volume_state *vol;
-	uint64_t lba;
-	struct mapping map;
-	bool lost;
+/* Blocks that are to be moved at once: of one part of the segment that names them. */
+struct chunk {
+	struct lseg *name;
+	uint32_t part;
+	uint32_t count;
+	uint32_t at[PLACE_PIECE_BLOCKS];     /* in the part */
+	uint32_t index[PLACE_PIECE_BLOCKS];  /* in the victim */
+	uint32_t crc[PLACE_PIECE_BLOCKS];
 };
 
 struct cleaner {
 	struct lineage *lin;
 	struct lseg *victim;
+	uint32_t moved;                  /* blocks of the victim */
+	int rc;                          /* -ENOSPC: no more hosts; other: the checkpoint has failed */
 	uint8_t *window;                 /* SCAN_WINDOW_BLOCKS */
-	uint8_t *data;                   /* MOVE_BLOCKS_MAX */
-	uint32_t count;
-	struct move move[MOVE_BLOCKS_MAX];
-	struct mapping found[VIO_BLOCKS_MAX];
+	uint8_t *data;                   /* PLACE_PIECE_BLOCKS */
+	struct chunk chunk;
 };
 
 /* --- choice --------------------------------------------------------------------------------------------------- */
 
-/* Blocks moved by one batch: few enough that what does not fit the end of a segment is little. */
-static uint32_t move_max(const struct lineage *lin)
+/* Blocks moved at once: few enough that what does not fit the end of a segment is little. */
+static uint32_t chunk_max(const struct lineage *lin)
 {
 	uint32_t max = lin->segment_blocks / 16;
 
-	return max < MOVE_BLOCKS_MAX ? max : MOVE_BLOCKS_MAX;
+	return max < PLACE_PIECE_BLOCKS ? max : PLACE_PIECE_BLOCKS;
 }
 
-/* Less live than a segment that the cleaner fills will have: else it would go round in circles. */
+/* A host holds all of a segment but headers and what does not fit its end. What is live must be less by enough to pay for
+ * tables too: else the cleaner would go round in circles. */
+static uint32_t live_max(const struct lineage *lin)
+{
+	return lin->segment_blocks / 16 * 15 - chunk_max(lin);
+}
+
+/* Whether all that may be live in it is known to maps and tables that are durable: replay has no need of it, and the
+ * checkpoint being made has not written to it. */
+static bool is_settled(const struct lineage *lin, const struct lseg *lseg)
+{
+	switch (lseg->seg.stream) {
+	case STREAM_DATA: return lseg->last_seq < lin->log_point.seq;
+	case STREAM_META: return lseg->seg.grant < lin->meta_grant;
+	default: return true;
+	}
+}
+
 static bool can_clean(const struct lineage *lin, const struct lseg *lseg)
 {
-	return !lseg->held && !lseg->freeing && !lseg->stuck && lseg->unwritten == 0 && lseg->live > 0 &&
-	       lseg->live + 2 * move_max(lin) < lin->segment_blocks / 8 * 7;
+	uint32_t live = lseg_live_after(lseg);
+
+	return lseg_has_zones(lseg) && !lseg->held && !lseg->freeing && !lseg->moved && !lseg->stuck &&
+	       lseg->unwritten == 0 && live > 0 && live < live_max(lin) && is_settled(lin, lseg);
 }
 
-static struct lseg *choose_victim(const struct lineage *lin)
+static uint64_t newest_grant(const struct lineage *lin)
 {
-	struct lseg *best = NULL;
+	uint64_t newest = 0;
+
+	for (int id = 0; id < STREAM_COUNT; id++)
+		newest = lin->stream[id].last_grant > newest ? lin->stream[id].last_grant : newest;
+	return newest;
+}
+
+struct candidate {
+	struct lseg *lseg;
+	double worth;                    /* age * space gained / blocks read and written */
+};
+
+static int by_worth(const void *a, const void *b)
+{
+	const struct candidate *x = a, *y = b;
+
+	if (x->worth != y->worth)
+		return x->worth > y->worth ? -1 : 1;
+	return x->lseg->seg.segno < y->lseg->seg.segno ? -1 : 1;
+}
+
+static struct candidate weigh(const struct lineage *lin, struct lseg *lseg, uint64_t newest)
+{
+	double age = lin->nospace || newest < lseg->seg.grant ? 1 : 1 + (double)(newest - lseg->seg.grant);
+	double blocks = lin->segment_blocks, live = lseg_live_after(lseg);
+
+	return (struct candidate){ lseg, age * (blocks - live) / (blocks + live) };
+}
+
+/* All that can be cleaned, the best first. */
+static int find_candidates(const struct lineage *lin, struct candidate **out, uint32_t *count)
+{
+	uint64_t newest = newest_grant(lin);
+	uint32_t n = 0;
+
+	*out = mem_alloc((lin->segs_cap + 1) * sizeof(**out));
+	if (!*out)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < lin->segs_cap; i++) {
+		if (lin->segs[i] && can_clean(lin, lin->segs[i]))
+			(*out)[n++] = weigh(lin, lin->segs[i], newest);
+	}
+	qsort(*out, n, sizeof(**out), by_worth);
+	*count = n;
+	return 0;
+}
+
+/* Blocks of segments that this checkpoint frees anyway. */
+static uint64_t dead_blocks(const struct lineage *lin)
+{
+	uint64_t blocks = 0;
 
 	for (uint32_t i = 0; i < lin->segs_cap; i++) {
-		struct lseg *lseg = lin->segs[i];
+		const struct lseg *lseg = lin->segs[i];
 
-		if (lseg && !lseg->cleaned && can_clean(lin, lseg) && (!best || lseg->live < best->live))
-			best = lseg;
+		if (lseg && lseg_has_zones(lseg) && !lseg->held && (lseg->moved || lseg_live_after(lseg) == 0))
+			blocks += lin->segment_blocks;
 	}
-	return best;
+	return blocks;
 }
 
-static int go_on(const struct lineage *lin)
+/* Blocks that the checkpoint's tables may still need, at most: pages of counts, place blocks of all that is moved, and a few
+ * nodes above them. */
+static uint64_t tables_max(const struct lineage *lin)
 {
-	if (lin->failed)
-		return lin->failed;
-	return lin->closing ? -ECANCELED : 0;
+	uint64_t places = 0;
+
+	for (uint32_t i = 0; i < lin->segs_cap; i++)
+		places += lin->segs[i] && (lin->segs[i]->moved || lin->segs[i]->cleaned);
+	places *= (lin->segment_blocks + PLACE_BLOCKS - 1) / PLACE_BLOCKS;
+	return (lin->refs.page_count + places) / 16 * 17 + lin->segment_blocks / 8;
 }
 
-/* --- moving data ------------------------------------------------------------------------------------------------ */
-
-static bool still_here(const struct cleaner *cl, const struct move *mv, const struct mapping *now)
+/* Segments that hosts may still take: what the tables may need is left to the meta stream, and one to the data stream, for
+ * discards and for what a write that fails has to move. */
+static uint64_t hosts_max(const struct lineage *lin)
 {
-	return !mv->lost && now->segno == cl->victim->seg.segno && now->index == mv->map.index && now->crc == mv->map.crc;
+	const struct stream *meta = &lin->stream[STREAM_META];
+	uint64_t segments = pool_segments_free(lin->pool, lin->policy), need = tables_max(lin);
+	uint64_t have = (meta->next ? lin->segment_blocks : 0) +
+		(meta->seg ? lin->segment_blocks - meta->head - (meta->open ? 1 + meta->open->data : 0) : 0);
+	uint64_t spare = 1 + (need > have ? (need - have + lin->segment_blocks - 1) / lin->segment_blocks : 0);
+
+	return segments > spare ? segments - spare : 0;
 }
 
-/* Reads the blocks to be moved, in runs. */
-static void read_moves(struct cleaner *cl)
+/* What may be moved in one checkpoint: hosts must find zones, and it must not take much longer than the log that recovery may
+ * have to replay. */
+static uint64_t moves_max(const struct lineage *lin)
 {
-	for (uint32_t i = 0, n; i < cl->count; i += n) {
+	uint64_t blocks = hosts_max(lin) * lin->segment_blocks;
+	uint64_t log_blocks = volumes_options(lin->vols)->checkpoint_log_bytes / BLOCK_BYTES;
+
+	return blocks < log_blocks ? blocks : log_blocks;
+}
+
+/* Marks the best candidates; returns how many, the first ones. */
+static uint32_t choose_victims(struct lineage *lin, const struct candidate *candidates, uint32_t count)
+{
+	uint64_t wanted = pool_segments_wanted(lin->pool, lin->policy) * lin->segment_blocks;
+	uint64_t gain = dead_blocks(lin), moves = 0, max = moves_max(lin);
+	uint32_t n = 0;
+
+	while (n < count && gain < wanted) {
+		struct lseg *lseg = candidates[n].lseg;
+		uint32_t live = lseg_live_after(lseg);
+
+		if (n > 0 && moves + live > max)
+			break;
+		lseg->cleaned = true;
+		lin->cleaning_meta |= lseg->seg.stream == STREAM_META;
+		gain += lin->segment_blocks - live;
+		moves += live;
+		n++;
+	}
+	return n;
+}
+
+/* --- moving ----------------------------------------------------------------------------------------------------- */
+
+/* Reads the chunk, in runs. False: a block is lost. */
+static bool read_chunk(struct cleaner *cl)
+{
+	const struct chunk *ch = &cl->chunk;
+
+	for (uint32_t i = 0, n; i < ch->count; i += n) {
 		uint8_t *buf = cl->data + (size_t)i * BLOCK_BYTES;
 
-		for (n = 1; i + n < cl->count && cl->move[i + n].map.index == cl->move[i].map.index + n;)
+		for (n = 1; i + n < ch->count && ch->index[i + n] == ch->index[i] + n;)
 			n++;
-		if (scan_read(cl->lin, cl->victim, cl->move[i].map.index, n, buf) < 0) {
-			n = 1;           /* one by one, to lose no more than is lost */
-			memset(buf, 0, BLOCK_BYTES);
-		}
-		for (uint32_t j = 0; j < n; j++) {
-			const struct mapping *m = &cl->move[i + j].map;
-			uint8_t *block = buf + (size_t)j * BLOCK_BYTES;
-
-			if (crc32c(0, block, BLOCK_BYTES) != m->crc &&
-			    scan_read_block(cl->lin, cl->victim, m->index, m->crc, block) < 0)
-				cl->move[i + j].lost = true;
+		if (scan_read(cl->lin, cl->victim, ch->index[i], n, buf) < 0)
+			memset(buf, 0, (size_t)n * BLOCK_BYTES);
+		for (uint32_t j = 0; j < n; j++, buf += BLOCK_BYTES) {
+			if (crc32c(0, buf, BLOCK_BYTES) != ch->crc[i + j] &&
+			    scan_read_block(cl->lin, cl->victim, ch->index[i + j], ch->crc[i + j], buf) < 0)
+				return false;
 		}
 	}
+	return true;
 }
 
-/* True if every move could be looked up at once; otherwise waits for the nodes. */
-static int look_again(struct cleaner *cl, struct mapping *now, bool *waited)
+/* The blocks fit without another segment, or there may be one more. */
+static bool may_append(const struct lineage *lin, uint32_t blocks)
 {
-	*waited = false;
-	for (uint32_t i = 0; i < cl->count; i++) {
-		int rc = volume_lookup(cl->move[i].vol, cl->move[i].lba, 1, &now[i], false);
+	const struct stream *st = &lin->stream[STREAM_MOVE];
+	uint32_t head = st->head + (st->open ? batch_total_blocks(st->open->data, lin->policy.k) : 0);
 
-		if (rc == -EAGAIN) {
-			*waited = true;
-			rc = volume_lookup(cl->move[i].vol, cl->move[i].lba, 1, &now[i], true);
-		}
-		if (rc < 0)
+	if (st->next || st->granting || (st->seg && head + batch_total_blocks(blocks, lin->policy.k) <= lin->segment_blocks))
+		return true;
+	return !lin->noreserve && hosts_max(lin) > 0;
+}
+
+static int host_room(struct lineage *lin, uint32_t blocks, struct batch **b)
+{
+	for (;;) {
+		int rc = lin->closing || !may_append(lin, blocks) ? -ENOSPC :
+			log_room(&lin->stream[STREAM_MOVE], blocks, 1, ROOM_DATA, b);
+
+		if (rc != -EAGAIN)
 			return rc;
+		waitq_wait(&lin->room);
 	}
-	return 0;
 }
 
-static int append_move(struct cleaner *cl, struct batch *b, uint32_t i)
+/* Appends the chunk as one piece; *index is where it begins. */
+static int append_chunk(struct cleaner *cl, struct lseg **host, uint32_t *index)
 {
-	const struct move *mv = &cl->move[i];
-	struct mapping to = { .segno = b->lseg->seg.segno, .crc = mv->map.crc, .birth = mv->map.birth };
-	uint8_t *block;
-
-	batch_add_extent(b, BATCH_DATA, mv->vol->number, mv->lba, 1);
-	block = batch_add_block(b, &to.index);
-	memcpy(block, cl->data + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
-	batch_set_crc(b, mv->map.crc);
-	return volume_map_block(mv->vol, mv->lba, &to);
-}
-
-/* Appends what is still here, without giving way between the look-up and the append. */
-static int append_moves(struct cleaner *cl)
-{
-	struct stream *st = &cl->lin->stream[STREAM_DATA];
-	bool waited = true;
+	const struct chunk *ch = &cl->chunk;
 	struct batch *b;
-	int rc = 0;
+	int rc = host_room(cl->lin, ch->count, &b);
 
-	while (rc == 0 && waited) {
-		while ((rc = log_room(st, cl->count, cl->count, ROOM_MOVE, &b)) == -EAGAIN && (rc = go_on(cl->lin)) == 0)
-			waitq_wait(&cl->lin->room);
-		if (rc == 0)
-			rc = look_again(cl, cl->found, &waited);
+	if (rc < 0)
+		return rc;
+	batch_add_extent(b, BATCH_MOVED, ch->name->seg.segno, (uint64_t)ch->part * PLACE_BLOCKS + ch->at[0], ch->count);
+	for (uint32_t i = 0; i < ch->count; i++) {
+		uint32_t at;
+
+		memcpy(batch_add_block(b, &at), cl->data + (size_t)i * BLOCK_BYTES, BLOCK_BYTES);
+		batch_set_crc(b, ch->crc[i]);
+		if (i == 0)
+			*index = at;
 	}
-	for (uint32_t i = 0; i < cl->count && rc == 0; i++) {
-		if (cl->move[i].lost)
-			cl->victim->stuck = true;
-		else if (still_here(cl, &cl->move[i], &cl->found[i]))
-			rc = append_move(cl, b, i);
-	}
-	stream_kick(st);
-	return rc;
-}
-
-static int flush_moves(struct cleaner *cl)
-{
-	int rc = 0;
-
-	if (cl->count > 0) {
-		read_moves(cl);
-		rc = append_moves(cl);
-	}
-	cl->count = 0;
-	return rc < 0 ? rc : go_on(cl->lin);
-}
-
-static int consider_block(struct cleaner *cl, struct volume_state *vol, uint64_t lba, const struct mapping *now,
-			  uint32_t index)
-{
-	if (now->segno != cl->victim->seg.segno || now->index != index)
-		return 0;
-	cl->move[cl->count++] = (struct move){ vol, lba, *now, false };
-	return cl->count == move_max(cl->lin) ? flush_moves(cl) : 0;
-}
-
-static int consider_extent(struct cleaner *cl, const struct batch_extent *e, uint32_t index)
-{
-	struct volume_state *vol = lineage_find_volume(cl->lin, le32_get(e->volume));
-	uint64_t lba = le64_get(e->lba);
-	uint32_t count = le32_get(e->count);
-	struct mapping now[32];
-
-	for (uint32_t at = 0; vol && at < count;) {
-		uint32_t n = count - at < 32 ? count - at : 32;
-		int rc = volume_lookup(vol, lba + at, n, now, true);
-
-		for (uint32_t i = 0; i < n && rc == 0; i++)
-			rc = consider_block(cl, vol, lba + at + i, &now[i], index + at + i);
-		if (rc < 0)
-			return rc;
-		at += n;
-	}
+	*host = b->lseg;
+	(*host)->delta += (int32_t)ch->count;
+	cl->moved += ch->count;
+	stream_kick(b->stream);
 	return 0;
 }
 
-static int clean_data_batch(void *arg, const struct batch_header *h)
+/* Adds a block to the chunk if it is live. */
+static int take_block(struct cleaner *cl, uint32_t at, uint32_t index, uint32_t crc)
 {
-	const struct batch_extent *e = batch_extents(h);
-	uint32_t index = le32_get(h->index) + 1;
-	struct cleaner *cl = arg;
+	struct chunk *ch = &cl->chunk;
+	uint32_t count;
+	int rc = refs_count(cl->lin, ch->name->seg.segno, ch->part * PLACE_BLOCKS + at, &count);
 
-	for (uint32_t i = 0; i < le16_get(h->extent_count); i++) {
-		int rc;
-
-		if (le32_get(e[i].op) != BATCH_DATA)
-			continue;
-		rc = consider_extent(cl, &e[i], index);
-		if (rc < 0)
-			return rc;
-		index += le32_get(e[i].count);
+	if (rc == 0 && count > 0) {
+		ch->at[ch->count] = at;
+		ch->index[ch->count] = index;
+		ch->crc[ch->count++] = crc;
 	}
-	return 0;
-}
-
-/* --- moving map nodes --------------------------------------------------------------------------------------------- */
-
-static int clean_node(struct cleaner *cl, uint32_t index)
-{
-	struct map_node *node = (struct map_node *)cl->data;
-	struct node_ptr ptr = { cl->victim->seg.segno, index, 0 };
-	struct volume_state *vol;
-	bool live = false;
-	int rc;
-
-	if (scan_read(cl->lin, cl->victim, index, 1, node) < 0)
-		return 0;                /* if it is live its merge will say so */
-	ptr.crc = crc32c(0, node, BLOCK_BYTES);
-	vol = lineage_find_volume(cl->lin, le32_get(node->volume));
-	if (le32_get(node->magic) != MAP_MAGIC || !vol)
-		return 0;
-	rc = map_refers_to(vol, le64_get(node->entry[0].key), le16_get(node->level), &ptr, &live);
-	if (rc == 0 && live)
-		rc = map_touch(vol, le64_get(node->entry[0].key));
 	return rc;
 }
 
-static int clean_meta_batch(void *arg, const struct batch_header *h)
+/* --- data and meta segments --------------------------------------------------------------------------------------- */
+
+static int move_chunk(struct cleaner *cl)
+{
+	struct chunk *ch = &cl->chunk;
+	struct place_block *block;
+	struct lseg *host;
+	uint32_t index;
+
+	if (ch->count == 0)
+		return 0;
+	if (!read_chunk(cl))
+		return -EBADMSG;
+	cl->rc = places_edit(cl->lin, ch->name, ch->part, &block);
+	if (cl->rc == 0)
+		cl->rc = append_chunk(cl, &host, &index);
+	if (cl->rc < 0)
+		return cl->rc;
+	if (!place_append(block, ch->at, ch->count, host->seg.segno, index))
+		return -EBADMSG;
+	ch->count = 0;
+	return 0;
+}
+
+static int take_batch(void *arg, const struct batch_header *h)
 {
 	struct cleaner *cl = arg;
+	struct chunk *ch = &cl->chunk;
 
 	for (uint32_t i = 0; i < le32_get(h->data_blocks); i++) {
-		int rc = clean_node(cl, le32_get(h->index) + 1 + i);
+		uint32_t index = le32_get(h->index) + 1 + i;
+		int rc = index / PLACE_BLOCKS != ch->part || ch->count == chunk_max(cl->lin) ? move_chunk(cl) : 0;
 
 		if (rc < 0)
 			return rc;
+		ch->part = index / PLACE_BLOCKS;
+		cl->rc = take_block(cl, index % PLACE_BLOCKS, index, le32_get(batch_crcs(h)[i]));
+		if (cl->rc < 0)
+			return cl->rc;
 	}
-	return go_on(cl->lin);
+	return 0;
 }
 
-/* --- rounds ------------------------------------------------------------------------------------------------------- */
+static int count_referred(struct cleaner *cl, uint32_t *blocks)
+{
+	*blocks = 0;
+	for (uint32_t i = 0; i < cl->lin->segment_blocks; i++) {
+		uint32_t count;
+		int rc = refs_count(cl->lin, cl->victim->seg.segno, i, &count);
 
+		if (rc < 0)
+			return rc;
+		*blocks += count > 0;
+	}
+	return 0;
+}
+
+/* Not moved after all: what hosts have of it is not live there. */
+static void give_up(struct cleaner *cl)
+{
+	uint32_t parts = (cl->lin->segment_blocks + PLACE_BLOCKS - 1) / PLACE_BLOCKS, at[PLACE_PIECE_BLOCKS];
+
+	for (uint32_t part = 0; part < parts; part++) {
+		const struct place_block *block;
+
+		if (places_look(cl->lin, cl->victim, part, &block) < 0)
+			continue;
+		for (uint32_t n = 0; n < le32_get(block->count); n++)
+			lseg_get(cl->lin, le32_get(block->piece[n].host))->delta -= (int32_t)place_piece_blocks(block, n, at);
+	}
+	places_drop(cl->lin, cl->victim);
+}
+
+static int clean_named(struct cleaner *cl)
+{
+	uint32_t referred = 0;
+	int rc;
+
+	cl->chunk = (struct chunk){ .name = cl->victim };
+	rc = scan_segment(cl->lin, cl->victim, 0, cl->window, take_batch, cl);
+	if (rc == 0)
+		rc = move_chunk(cl);
+	if (rc == 0)
+		rc = cl->rc = count_referred(cl, &referred);
+	if (rc == 0 && cl->moved != referred)
+		rc = -EBADMSG;
+	if (rc == 0 && referred > 0)
+		cl->victim->moving = true;
+	else
+		give_up(cl);
+	return rc;
+}
+
+/* --- hosts ---------------------------------------------------------------------------------------------------------- */
+
+/* The number of a piece that an extent tells of, if it is still there. */
+static int find_piece(struct cleaner *cl, const struct batch_extent *e, uint32_t index, uint32_t *piece, uint32_t *blocks,
+		      uint32_t at[PLACE_PIECE_BLOCKS])
+{
+	const struct chunk *ch = &cl->chunk;
+	const struct place_block *block;
+	int rc = places_look(cl->lin, ch->name, ch->part, &block);
+
+	*piece = PLACE_PIECES;
+	if (rc < 0)
+		return rc;
+	*piece = place_piece_at(block, (uint32_t)(le64_get(e->lba) % PLACE_BLOCKS));
+	if (*piece == PLACE_PIECES)
+		return 0;
+	*blocks = place_piece_blocks(block, *piece, at);
+	if (le32_get(block->piece[*piece].host) != cl->victim->seg.segno ||
+	    le32_get(block->piece[*piece].index) != index || *blocks != le32_get(e->count))
+		*piece = PLACE_PIECES;
+	return 0;
+}
+
+/* The chunk is what is left of the piece. */
+static int move_piece(struct cleaner *cl, uint32_t piece)
+{
+	const struct chunk *ch = &cl->chunk;
+	struct lseg *host = cl->victim;
+	struct place_block *block;
+	uint32_t index = 0;
+	int rc = places_edit(cl->lin, ch->name, ch->part, &block);
+
+	if (rc == 0 && ch->count > 0)
+		rc = append_chunk(cl, &host, &index);
+	if (rc < 0)
+		return rc;
+	place_replace(block, piece, ch->at, ch->count, host->seg.segno, index);
+	cl->victim->delta -= (int32_t)ch->count;
+	return 0;
+}
+
+static int take_piece(struct cleaner *cl, const struct batch_extent *e, uint32_t index, const le32 *crcs)
+{
+	uint32_t at[PLACE_PIECE_BLOCKS], piece, blocks;
+	struct chunk *ch = &cl->chunk;
+
+	*ch = (struct chunk){ .name = lseg_get(cl->lin, le32_get(e->volume)),
+			      .part = (uint32_t)(le64_get(e->lba) / PLACE_BLOCKS) };
+	if (!ch->name || !ch->name->moved || le64_get(e->lba) >= cl->lin->segment_blocks)
+		return 0;
+	cl->rc = find_piece(cl, e, index, &piece, &blocks, at);
+	if (cl->rc < 0 || piece == PLACE_PIECES)
+		return cl->rc;
+	for (uint32_t i = 0; i < blocks && cl->rc == 0; i++)
+		cl->rc = take_block(cl, at[i], index + i, le32_get(crcs[i]));
+	if (cl->rc == 0 && !read_chunk(cl))
+		return 0;                /* it stays, and so does the segment */
+	if (cl->rc == 0)
+		cl->rc = move_piece(cl, piece);
+	return cl->rc;
+}
+
+static int take_moved_batch(void *arg, const struct batch_header *h)
+{
+	const struct batch_extent *e = batch_extents(h);
+	uint32_t first = 0;
+
+	for (uint32_t i = 0; i < le16_get(h->extent_count); i++) {
+		int rc = take_piece(arg, &e[i], le32_get(h->index) + 1 + first, batch_crcs(h) + first);
+
+		if (rc < 0)
+			return rc;
+		first += le32_get(e[i].count);
+	}
+	return 0;
+}
+
+static int clean_host(struct cleaner *cl)
+{
+	int rc = scan_segment(cl->lin, cl->victim, 0, cl->window, take_moved_batch, cl);
+
+	return rc == 0 && lseg_live_after(cl->victim) > 0 ? -EBADMSG : rc;
+}
+
+/* --- with the checkpoint ---------------------------------------------------------------------------------------------- */
+
+/* 0 also if the segment is stuck. */
 static int clean_segment(struct cleaner *cl, struct lseg *victim)
 {
-	struct lineage *lin = cl->lin;
 	int rc;
 
 	cl->victim = victim;
-	cl->count = 0;
-	victim->cleaned = true;
-	victim->held = true;             /* it may die meanwhile, but must not go */
-	if (victim->seg.stream == STREAM_META)
-		rc = scan_segment(lin, victim, 0, cl->window, clean_meta_batch, cl);
-	else
-		rc = scan_segment(lin, victim, 0, cl->window, clean_data_batch, cl);
+	cl->moved = 0;
+	rc = victim->seg.stream == STREAM_MOVE ? clean_host(cl) : clean_named(cl);
+	if (cl->rc < 0)
+		return cl->rc;
+	victim->stuck = rc < 0;
+	cl->lin->emptied += rc == 0;
+	return 0;
+}
+
+static int clean_segments(struct lineage *lin, uint8_t *window, uint8_t *data)
+{
+	struct cleaner *cl = mem_zalloc(sizeof(*cl));
+	struct candidate *candidates = NULL;
+	uint32_t count = 0, victims;
+	int rc = cl ? find_candidates(lin, &candidates, &count) : -ENOMEM;
+
+	victims = rc == 0 ? choose_victims(lin, candidates, count) : 0;
+	for (uint32_t i = 0; i < victims && rc == 0; i++) {
+		cl->lin = lin;
+		cl->window = window;
+		cl->data = data;
+		rc = clean_segment(cl, candidates[i].lseg);
+	}
+	mem_free(candidates);
+	mem_free(cl);
+	return rc == -ENOSPC ? 0 : rc;   /* what has been moved is moved */
+}
+
+int cleaner_evacuate(struct lineage *lin)
+{
+	uint8_t *window = mem_alloc_aligned(BLOCK_BYTES, SCAN_WINDOW_BLOCKS * BLOCK_BYTES);
+	uint8_t *data = mem_alloc_aligned(BLOCK_BYTES, PLACE_PIECE_BLOCKS * BLOCK_BYTES);
+	int rc = window && data ? 0 : -ENOMEM;
+
+	lin->emptied = 0;
 	if (rc == 0)
-		rc = flush_moves(cl);
-	victim->held = false;
+		rc = clean_segments(lin, window, data);
+	mem_free(window);
+	mem_free(data);
 	return rc;
 }
 
-/* Whether the round takes one more, after `segments` with `live` blocks in all. */
-static bool round_has_room(const struct lineage *lin, uint32_t segments, uint64_t live)
+void cleaner_forget(struct lineage *lin)
 {
-	uint64_t most = (uint64_t)lin->segment_blocks * (lin->nospace ? 1 : ROUND_MOVE_SEGMENTS);
-
-	return segments == 0 || (segments < ROUND_SEGMENTS_MAX && live <= most);
-}
-
-/* One round; *cleaned: zones may have come back. */
-static int clean_round(struct cleaner *cl, bool *cleaned)
-{
-	struct lineage *lin = cl->lin;
-	struct lseg *victim;
-	uint32_t segments = 0;
-	uint64_t live = 0;
-	int rc = 0;
-
-	while (rc == 0 && (victim = choose_victim(lin)) && round_has_room(lin, segments, live + victim->live)) {
-		segments++;
-		live += victim->live;
-		rc = clean_segment(cl, victim);
-		lin->counters.cleaned_segments++;
-	}
-	*cleaned = segments > 0;
-	return rc == 0 && *cleaned ? checkpoint_run(lin) : rc;
-}
-
-/* What is live is known as of the last checkpoint. If there seems to be nothing to clean, another may tell more. */
-static int learn_what_is_live(struct lineage *lin)
-{
-	return choose_victim(lin) ? 0 : checkpoint_run(lin);
-}
-
-static void forget_cleaned(struct lineage *lin)
-{
+	lin->cleaning_meta = false;
 	for (uint32_t i = 0; i < lin->segs_cap; i++) {
 		if (lin->segs[i])
 			lin->segs[i]->cleaned = false;
 	}
 }
 
+/* --- rounds ------------------------------------------------------------------------------------------------------- */
+
+static bool has_candidate(const struct lineage *lin)
+{
+	for (uint32_t i = 0; i < lin->segs_cap; i++) {
+		if (lin->segs[i] && can_clean(lin, lin->segs[i]))
+			return true;
+	}
+	return false;
+}
+
+/* One round. False: there is nothing to gain. */
+static bool clean_round(struct lineage *lin)
+{
+	uint32_t emptied;
+
+	if ((!has_candidate(lin) && lin->log_bytes == 0) || checkpoint_run(lin) < 0)
+		return false;            /* nothing new would be known of what is live */
+	emptied = lin->emptied;
+	lin->counters.cleaned_segments += emptied;
+	return emptied > 0;
+}
+
 static void cleaner_fiber(void *arg)
 {
 	struct lineage *lin = arg;
-	struct cleaner *cl = mem_zalloc(sizeof(*cl));
-	bool cleaned = cl != NULL;
-	int rc = 0;
+	bool gained = true;
 
-	if (cl) {
-		cl->lin = lin;
-		cl->window = mem_alloc_aligned(BLOCK_BYTES, SCAN_WINDOW_BLOCKS * BLOCK_BYTES);
-		cl->data = mem_alloc_aligned(BLOCK_BYTES, MOVE_BLOCKS_MAX * BLOCK_BYTES);
-		rc = learn_what_is_live(lin);
-		while (cl->window && cl->data && rc == 0 && cleaned && pool_is_low(lin->pool)) {
-			rc = clean_round(cl, &cleaned);
-			forget_cleaned(lin);
-			if (volumes_cleaner_awaited(lin->vols))
-				break;   /* let another have a turn */
-		}
-		mem_free(cl->window);
-		mem_free(cl->data);
-		mem_free(cl);
+	while (gained && pool_segments_wanted(lin->pool, lin->policy) > 0 && !lin->closing) {
+		gained = clean_round(lin);
+		if (volumes_cleaner_awaited(lin->vols))
+			break;           /* let another have a turn */
 	}
 	lin->cleaning = false;
-	lin->clean_in_vain = rc != 0 || !cleaned;
+	lin->clean_in_vain = !gained && pool_segments_wanted(lin->pool, lin->policy) > 0;
 	volumes_cleaned(lin->vols, lin);
 	lineage_drain_soon(lin);
 	lineage_fiber_end(lin);
 }
 
-static bool has_reason(const struct lineage *lin)
-{
-	return lin->images == 1 && !lin->clean_in_vain && pool_is_low(lin->pool);
-}
-
 void cleaner_start(struct lineage *lin)
 {
-	if (lin->cleaning || !lin->running || lin->failed || lin->closing || !has_reason(lin))
+	if (lin->cleaning || lin->clean_in_vain || !lin->running || lin->failed || lin->closing ||
+	    pool_segments_wanted(lin->pool, lin->policy) == 0)
 		return;
 	if (!volumes_may_clean(lin->vols, lin))
 		return;

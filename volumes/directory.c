@@ -67,7 +67,7 @@ void volumes_cleaned(struct volumes *vols, struct lineage *lin)
 struct volume_format volume_to_format(const struct volume_state *vol)
 {
 	struct volume_format f = {
-		.version = le32_of(1),
+		.version = le32_of(2),
 		.number = le32_of(vol->number),
 		.lineage = le64_of(vol->lin->id),
 		.size_bytes = le64_of(vol->size_bytes),
@@ -77,19 +77,43 @@ struct volume_format volume_to_format(const struct volume_state *vol)
 		.origin = le32_of(vol->origin),
 		.fork_birth = le32_of(vol->fork_birth),
 		.fork_seq = le64_of(vol->fork_seq),
+		.receive_seq = le64_of(vol->receive.seq),
+		.receive_crc = le32_of(vol->receive.crc),
 	};
 
+	memcpy(f.guid, vol->guid.b, sizeof(f.guid));
 	memcpy(f.name, vol->name, strlen(vol->name));
 	return f;
 }
 
-static bool volume_format_valid(const struct cat_obj *obj)
+/* The same whenever the pool is opened; what is written again has it as its own. */
+static void make_old_guid(const struct volumes *vols, uint64_t id, struct volume_format *f)
 {
-	const struct volume_format *f = obj->data;
+	le64 part[2] = { le64_of(id), f->created_s };
+
+	memcpy(f->guid, part, sizeof(f->guid));
+	for (uint32_t i = 0; i < sizeof(f->guid); i++)
+		f->guid[i] ^= pool_uuid(vols->pool)->b[i];
+}
+
+/* Of either version. */
+static bool volume_format_read(const struct volumes *vols, const struct cat_obj *obj, struct volume_format *f)
+{
+	*f = (struct volume_format){ .version = le32_of(0) };
+	if (obj->len_bytes != sizeof(*f) && obj->len_bytes != VOLUME_FORMAT_1_BYTES)
+		return false;
+	memcpy(f, obj->data, obj->len_bytes);
+	if (le32_get(f->version) != (obj->len_bytes == sizeof(*f) ? 2 : 1))
+		return false;
+	if (le32_get(f->version) == 1)
+		make_old_guid(vols, obj->id, f);
+	return true;
+}
+
+static bool volume_format_valid(const struct volume_format *f)
+{
 	char name[POOL_NAME_MAX + 1] = { 0 };
 
-	if (obj->len_bytes != sizeof(*f) || le32_get(f->version) != 1)
-		return false;
 	memcpy(name, f->name, POOL_NAME_MAX);
 	if (le32_get(f->flags) & VOLUME_DELETED ? name[0] != '\0' : !name_is_valid(name))
 		return false;
@@ -401,20 +425,22 @@ static int load_volumes(struct volumes *vols, struct list *todo)
 
 	for (const struct cat_obj *obj = catalog_next(cat, CAT_VOLUME, 0); obj;
 	     obj = catalog_next(cat, CAT_VOLUME, obj->id + 1)) {
-		const struct volume_format *f = obj->data;
+		struct volume_format f;
 		struct volume_state *vol;
 		struct lineage *lin;
 		int rc;
 
-		if (!volume_format_valid(obj))
+		if (!volume_format_read(vols, obj, &f) || !volume_format_valid(&f))
 			return -EINVAL;
-		lin = find_in(todo, le64_get(f->lineage));
-		if (!lin || lineage_find_volume(lin, le32_get(f->number)))
+		lin = find_in(todo, le64_get(f.lineage));
+		if (!lin || lineage_find_volume(lin, le32_get(f.number)))
 			return -EINVAL;
-		vol = lineage_add_volume(lin, obj->id, f);
+		vol = lineage_add_volume(lin, obj->id, &f);
 		if (!vol)
 			return -ENOMEM;
 		rc = load_map_root(vols, vol);
+		if (rc == 0)
+			rc = epoch_load(vol);
 		if (rc < 0)
 			return rc;
 	}
@@ -448,6 +474,7 @@ static struct volumes *volumes_alloc(struct pool *pool, const struct volumes_opt
 	table_init(&vols->numbers);
 	fmutex_init(&vols->change);
 	fmutex_init(&vols->measure);
+	fmutex_init(&vols->claims);
 	fmutex_init(&vols->directory);
 	vols->squeeze.fn = squeeze_all;
 	list_init(&vols->squeeze.node);

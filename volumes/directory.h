@@ -17,6 +17,7 @@ struct volumes {
 	struct table names, numbers;     /* the same, by by_name and by_number */
 	struct fmutex change;            /* held by what changes volumes, or needs them unchanged over I/O */
 	struct fmutex measure;           /* held by who takes `change` only to measure */
+	struct fmutex claims;            /* held while an epoch changes */
 	struct fmutex directory;         /* held while `volumes` is walked, and when one is freed */
 	struct task squeeze;
 	_Atomic bool squeeze_queued;
@@ -57,7 +58,23 @@ int directory_stop_lineage(struct lineage *lin, bool abandon);
 /* fiber_call_on for what must be done: tries again when there is no memory. fn returns 0. */
 void directory_call(struct loop *loop, int (*fn)(void *arg), void *arg);
 
+/* --- receive.c --- */
+
+/* The volume's object as it will be with this mark. */
+void directory_put_mark(struct cat_txn *txn, const struct volume_state *vol, struct receive_mark mark);
+
+/* --- epoch.c --- */
+
+int epoch_load(struct volume_state *vol) __attribute__((warn_unused_result));
+/* Adds to a transaction that nobody who ever wrote the volume may go on; and notes it, when that is durable. Not open. */
+void epoch_fence_in(struct cat_txn *txn, const struct volume_state *vol);
+void epoch_fenced(struct volume_state *vol);
+
 /* --- snapshot.c --- */
+
+/* A complete snapshot of a volume that is being received. `change` is held. */
+int directory_receive_snapshot(struct volumes *vols, struct volume_state *origin, const char *own, const struct uuid *guid,
+			       uint64_t created_s, struct receive_mark mark, struct err *err);
 
 /* Takes the name from images of one lineage; their space comes back in the background. One transaction. */
 int directory_delete_images(struct volumes *vols, struct volume_state **image, uint32_t count, struct err *err);

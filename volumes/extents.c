@@ -162,7 +162,7 @@ static int answer(const struct question *q, uint64_t off_bytes, uint64_t len_byt
 int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes, struct extent *out, uint32_t max,
 		   uint32_t *count)
 {
-	struct question q = { .vol = (struct volume_state *)volume };
+	struct question q = { .vol = volume->state };
 
 	return answer(&q, off_bytes, len_bytes, out, max, count);
 }
@@ -170,7 +170,7 @@ int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes
 int volume_changes(struct volume *volume, const struct volume *since, uint64_t off_bytes, uint64_t len_bytes,
 		   struct extent *out, uint32_t max, uint32_t *count)
 {
-	struct question q = { .vol = (struct volume_state *)volume, .since = (const struct volume_state *)since };
+	struct question q = { .vol = volume->state, .since = since->state };
 
 	*count = 0;
 	if (q.vol->lin != q.since->lin)

@@ -156,13 +156,16 @@ static int settle(struct volume_state *vol, const struct volume_state *snapshot)
 	return rc;
 }
 
-/* Takes the volume's tree over. */
+/* Takes the volume's tree over. It is one of the lineage's images once it is committed: a checkpoint takes its time over those
+ * that go. */
 static struct volume_state *make_old(const struct volume_state *vol, uint64_t id)
 {
 	struct volume_format f = { .number = le32_of((uint32_t)id), .size_bytes = le64_of(vol->size_bytes),
 				   .created_s = le64_of(vol->created_s), .flags = le32_of(vol->flags | VOLUME_DELETED),
 				   .origin = le32_of(vol->origin), .fork_birth = le32_of(vol->fork_birth),
-				   .fork_seq = le64_of(vol->fork_seq) };
+				   .fork_seq = le64_of(vol->fork_seq),
+				   .receive_seq = le64_of(vol->receive.seq),
+				   .receive_crc = le32_of(vol->receive.crc) };
 	struct volume_state *old = volume_state_new(vol->lin, id, &f);
 
 	if (!old)
@@ -189,7 +192,6 @@ int rollback_begin(struct volume_state *vol, const struct volume_state *snapshot
 	layers_release(vol);             /* empty ones, which others may have on top of the old tree */
 	layer_push(vol, top);
 	lin->forking++;
-	lineage_link(lin, old);
 	vol->origin = snapshot->number;
 	vol->fork_seq = st->open ? st->open->seq : st->next_seq;
 	vol->fork_birth = lin->birth++;
@@ -208,6 +210,7 @@ void rollback_end(struct volume_state *vol, struct volume_state *old, bool commi
 
 	lin->forking--;
 	if (committed) {
+		lineage_link(lin, old);
 		checkpoint_start(lin);
 	} else {
 		vol->origin = old->origin;
@@ -218,7 +221,6 @@ void rollback_end(struct volume_state *vol, struct volume_state *old, bool commi
 		vol->flags = old->flags & ~VOLUME_DELETED;
 		vol->size_bytes = old->size_bytes;
 		vol->fresh = false;
-		lin->images--;
 		volume_state_free(old);
 	}
 	lineage_drain_soon(lin);

@@ -22,7 +22,7 @@
 
 static void count(const struct vio *vio, int res)
 {
-	struct volume_counters *c = &((struct volume_state *)vio->volume)->counters;
+	struct volume_counters *c = &vio->volume->state->counters;
 
 	c->ios[vio->op]++;
 	c->bytes[vio->op] += vio->len_bytes;
@@ -45,7 +45,7 @@ static void finish_task(struct task *task)
 
 static struct volume_state *state_of(const struct vio *vio)
 {
-	return (struct volume_state *)vio->volume;
+	return vio->volume->state;
 }
 
 void vio_finish_soon(struct vio *vio, int res)
@@ -166,10 +166,10 @@ static bool same_mapping(const struct mapping *a, const struct mapping *b)
 	return a->segno == b->segno && a->index == b->index && a->crc == b->crc;
 }
 
-/* The segment of a mapped block, checked: the map on disk may say anything. */
-static struct lseg *segment_of(const struct lineage *lin, const struct mapping *m)
+/* Where the block of a mapping is, which it then says. Checked: the map on disk may say anything. */
+static int locate(struct lineage *lin, struct mapping *m, bool wait)
 {
-	return m->index < lin->segment_blocks ? lseg_get(lin, m->segno) : NULL;
+	return mapping_is_hole(m) ? 0 : places_locate(lin, &m->segno, &m->index, wait);
 }
 
 static void reader_begin(struct lineage *lin, struct vio *vio)
@@ -236,23 +236,24 @@ static int read_block(struct volume_state *vol, uint64_t lba, struct mapping *m,
 	int rc = -EIO;
 
 	for (int tries = 0; tries < REREADS_MAX; tries++) {
-		struct mapping before = *m;
-		struct lseg *lseg;
+		struct mapping before = *m, at = *m;
+		const struct lseg *lseg;
 		const uint8_t *unwritten;
 
 		if (mapping_is_hole(m)) {
 			memset(buf, 0, BLOCK_BYTES);
 			return 0;
 		}
-		lseg = segment_of(lin, m);
-		if (!lseg)
-			return -EIO;
-		unwritten = log_find_unwritten(lin, lseg, m->index);
+		rc = locate(lin, &at, true);
+		if (rc < 0)
+			return rc;
+		lseg = lseg_get(lin, at.segno);
+		unwritten = log_find_unwritten(lin, lseg, at.index);
 		if (unwritten) {
 			memcpy(buf, unwritten, BLOCK_BYTES);
 			return 0;
 		}
-		if (scan_read_block(lin, lseg, m->index, m->crc, buf) == 0)
+		if (scan_read_block(lin, lseg, at.index, m->crc, buf) == 0)
 			return 0;
 		rc = volume_lookup(vol, lba, 1, m, true);
 		if (rc < 0)
@@ -276,29 +277,41 @@ static uint32_t run_length(const struct lineage *lin, const struct lseg *lseg, c
 
 /* Tries to read what follows the first block on disk with it. Returns how many blocks that is; *good: they are in buf,
  * not verified. */
-static uint32_t read_ahead(struct lineage *lin, const struct mapping *map, uint32_t max, uint8_t *buf, bool *good)
+static uint32_t read_ahead(struct lineage *lin, const struct mapping *at, uint32_t max, uint8_t *buf, bool *good)
 {
-	struct lseg *lseg = mapping_is_hole(map) ? NULL : segment_of(lin, map);
+	const struct lseg *lseg = mapping_is_hole(at) ? NULL : lseg_get(lin, at->segno);
 	uint32_t n = 1;
 
 	*good = false;
-	if (!lseg || log_find_unwritten(lin, lseg, map->index))
+	if (!lseg || log_find_unwritten(lin, lseg, at->index))
 		return n;
-	n = run_length(lin, lseg, map, max);
-	*good = n > 1 && segment_read(lin->pool, &lseg->seg, map->index, n, buf) == 0;
+	n = run_length(lin, lseg, at, max);
+	*good = n > 1 && segment_read(lin->pool, &lseg->seg, at->index, n, buf) == 0;
 	return n;
+}
+
+/* *map: by name; *at: where the blocks lie. */
+static int find_blocks(struct volume_state *vol, uint64_t lba, uint32_t count, struct mapping *map, struct mapping *at)
+{
+	int rc = volume_lookup(vol, lba, count, map, true);
+
+	for (uint32_t i = 0; i < count && rc == 0; i++) {
+		at[i] = map[i];
+		rc = locate(vol->lin, &at[i], true);
+	}
+	return rc;
 }
 
 /* Blocks lba..lba+count, a disk run at a time; one that is not right then is read by itself. */
 static int read_blocks(struct volume_state *vol, uint64_t lba, uint32_t count, uint8_t *buf)
 {
-	struct mapping map[SLOW_READ_BLOCKS];
-	int rc = volume_lookup(vol, lba, count, map, true);
+	struct mapping map[SLOW_READ_BLOCKS], at[SLOW_READ_BLOCKS];
+	int rc = find_blocks(vol, lba, count, map, at);
 
 	for (uint32_t i = 0, n; i < count && rc == 0; i += n) {
 		bool good;
 
-		n = read_ahead(vol->lin, &map[i], count - i, buf + (size_t)i * BLOCK_BYTES, &good);
+		n = read_ahead(vol->lin, &at[i], count - i, buf + (size_t)i * BLOCK_BYTES, &good);
 		for (uint32_t j = i; j < i + n && rc == 0; j++) {
 			uint8_t *block = buf + (size_t)j * BLOCK_BYTES;
 
@@ -342,7 +355,7 @@ struct read_op {
 	struct span span;
 	uint32_t pending, runs, iovs;
 	int res;
-	struct mapping map[VIO_BLOCKS_MAX];
+	struct mapping map[VIO_BLOCKS_MAX];  /* where the blocks lie */
 	uint32_t crc[VIO_BLOCKS_MAX];    /* as read; a run's io->crc points to its first block's */
 	struct seg_io io[READ_RUNS_MAX];
 	struct iovec iov[READ_IOVS_MAX];
@@ -438,6 +451,18 @@ static uint32_t add_run(struct read_op *op, struct lineage *lin, struct lseg *ls
 	return n;
 }
 
+/* Finds the blocks. False: not for the fast path. */
+static bool read_locate(struct read_op *op, struct volume_state *vol)
+{
+	if (volume_lookup(vol, op->span.lba, op->span.count, op->map, false) < 0)
+		return false;
+	for (uint32_t i = 0; i < op->span.count; i++) {
+		if (locate(vol->lin, &op->map[i], false) < 0)
+			return false;
+	}
+	return true;
+}
+
 /* Copies what is in memory, zeroes holes, collects disk runs. False: not for the fast path. */
 static bool read_plan(struct read_op *op, struct lineage *lin)
 {
@@ -446,14 +471,12 @@ static bool read_plan(struct read_op *op, struct lineage *lin)
 
 	while (i < op->span.count) {
 		const struct mapping *m = &op->map[i];
-		struct lseg *lseg = mapping_is_hole(m) ? NULL : segment_of(lin, m);
+		struct lseg *lseg = mapping_is_hole(m) ? NULL : lseg_get(lin, m->segno);
 		const uint8_t *unwritten;
 		uint32_t n = 1;
 
-		if (mapping_is_hole(m)) {
+		if (!lseg) {
 			cursor_zero(&cur, BLOCK_BYTES);
-		} else if (!lseg) {
-			return false;
 		} else if ((unwritten = log_find_unwritten(lin, lseg, m->index))) {
 			cursor_write(&cur, unwritten, BLOCK_BYTES);
 		} else {
@@ -507,7 +530,7 @@ static bool read_start(struct vio *vio)
 	op->span = span_of(vio);
 	op->runs = op->iovs = 0;
 	op->res = 0;
-	if (volume_lookup(vol, op->span.lba, op->span.count, op->map, false) == 0 && read_plan(op, lin)) {
+	if (read_locate(op, vol) && read_plan(op, lin)) {
 		read_submit(op, lin);
 	} else {
 		read_free(lin->vl, op);
@@ -628,6 +651,8 @@ static int append(struct vio *vio, const struct edges *edges)
 		return -EINVAL;
 	if (!volume_is_writable(vol))
 		return -EROFS;
+	if (!vio->internal && !volume_is_writer(vio->volume))
+		return volume_is_fenced(vio->volume) ? -ESTALE : -EROFS;
 	if (vol->lin->failed || vol->lin->closing)
 		return vol->lin->failed ? vol->lin->failed : -EIO;
 	if (vol->lin->held > 0)
@@ -861,12 +886,16 @@ static bool acceptable(const struct volume_state *vol, const struct vio *vio)
 
 void volume_submit(struct volume *volume, struct vio *vio)
 {
-	struct volume_state *vol = (struct volume_state *)volume;
+	struct volume_state *vol = volume->state;
 	struct lineage *lin = vol->lin;
 
 	vio->volume = volume;
 	if (!acceptable(vol, vio)) {
 		vio_finish_soon(vio, -EINVAL);
+		return;
+	}
+	if (volume_is_fenced(volume)) {
+		vio_finish_soon(vio, -ESTALE);
 		return;
 	}
 	switch (vio->op) {
@@ -884,7 +913,7 @@ void volume_submit(struct volume *volume, struct vio *vio)
 
 void volume_cancel(struct volume *volume)
 {
-	lineage_drain_soon(((struct volume_state *)volume)->lin);
+	lineage_drain_soon(volume->state->lin);
 }
 
 void io_release_loop(struct vloop *vl)

@@ -42,13 +42,18 @@ int lineage_alloc(struct volumes *vols, struct pool *pool, struct vloop *vl, uin
 	lin->space.loop = lin->loop;
 	lin->space.task = &lin->space_task;
 	list_init(&lin->space.node);
-	if (refs_init(lin) < 0) {
-		log_release(lin);
-		mem_free(lin);
-		return -ENOMEM;
-	}
+	if (refs_init(lin) < 0)
+		goto fail_refs;
+	if (places_init(lin) < 0)
+		goto fail_places;
 	*out = lin;
 	return 0;
+fail_places:
+	refs_release(lin);
+fail_refs:
+	log_release(lin);
+	mem_free(lin);
+	return -ENOMEM;
 }
 
 struct volume_state *volume_state_new(struct lineage *lin, uint64_t id, const struct volume_format *f)
@@ -69,6 +74,8 @@ struct volume_state *volume_state_new(struct lineage *lin, uint64_t id, const st
 	vol->fork_seq = le64_get(f->fork_seq);
 	vol->fork_birth = le32_get(f->fork_birth);
 	memcpy(vol->name, f->name, POOL_NAME_MAX);
+	memcpy(vol->guid.b, f->guid, sizeof(f->guid));
+	vol->receive = (struct receive_mark){ le64_get(f->receive_seq), le32_get(f->receive_crc) };
 	vol->root.ptr.segno = SEGNO_NONE;
 	list_init(&vol->watches);
 	list_init(&vol->node);
@@ -162,13 +169,14 @@ static void own_request_done(struct vio *vio, int res)
 
 int lineage_request(struct volume_state *vol, enum vio_op op, uint64_t off_bytes, uint64_t len_bytes)
 {
+	struct volume handle = { .state = vol };
 	struct own_request own = {
 		.vio = { .op = op, .off_bytes = off_bytes, .len_bytes = len_bytes, .internal = true,
 			 .done = own_request_done },
 		.fiber = fiber_self(),
 	};
 
-	volume_submit((struct volume *)vol, &own.vio);
+	volume_submit(&handle, &own.vio);
 	while (!own.done)
 		fiber_park();
 	return own.res;
@@ -178,9 +186,11 @@ int lineage_request(struct volume_state *vol, enum vio_op op, uint64_t off_bytes
 
 static bool busy(const struct lineage *lin)
 {
-	return lin->fibers > 0 || lin->drain_posted || lin->squeeze_queued || lin->space.queued || lin->stream[STREAM_DATA].kick_posted ||
-	       lin->stream[STREAM_META].kick_posted || lin->stream[STREAM_DATA].inflight_count > 0 ||
-	       lin->stream[STREAM_META].inflight_count > 0;
+	bool streams = false;
+
+	for (int id = 0; id < STREAM_COUNT; id++)
+		streams |= lin->stream[id].kick_posted || lin->stream[id].inflight_count > 0;
+	return streams || lin->fibers > 0 || lin->drain_posted || lin->squeeze_queued || lin->space.queued;
 }
 
 int lineage_close(struct lineage *lin, bool abandon)
@@ -215,6 +225,7 @@ void lineage_free(struct lineage *lin)
 		volume_state_free(list_entry(lin->volumes.next, struct volume_state, node));
 	table_release(&lin->numbers);
 	refs_release(lin);
+	places_release(lin);
 	log_release(lin);
 	list_del(&lin->node);
 	mem_free(lin);

@@ -9,6 +9,7 @@
 #include "volumes/batch_format.h"
 #include "volumes/nodecache.h"
 #include "volumes/overlay.h"
+#include "volumes/places.h"
 #include "volumes/refs.h"
 #include "volumes/volume.h"
 
@@ -27,8 +28,10 @@
 #define MAP_LEVELS_MAX 12u
 #define LAYERS_MAX 16u           /* of an image: what a checkpoint merges and what came after */
 #define IMAGES_MAX 60000u        /* of a lineage: each may refer to the same block, and references are counted in 16 bits */
-#define REF_PAGES_MAX 1024u      /* of reference counts, in memory during a checkpoint */
+#define REF_PAGES_MIN 1024u      /* of reference counts, in memory during a checkpoint: 1/4 of the map cache within these */
+#define REF_PAGES_MAX 65536u
 #define REF_PAGES_KEPT 256u      /* ... and between checkpoints */
+#define PLACES_MAX 8192u         /* place blocks in memory, per lineage: 32 MiB */
 #define MEMORY_RETRY_NS (10ull * 1000 * 1000)
 #define REPLAY_FIBERS_MAX 32u
 #define SEGNO_MAX (1u << 24)
@@ -69,14 +72,29 @@ struct lseg {
 	uint32_t unwritten;              /* open and in-flight batches */
 	uint64_t last_seq;               /* data: newest batch in it, 0 if older than any replay */
 	uint64_t flush_round;            /* the flush that covers what was last written */
-	bool held;                       /* open, granted ahead, or being cleaned: not to be freed */
+	bool held;                       /* open or granted ahead: not to be freed */
 	bool freeing;                    /* in a transaction that frees it */
-	bool cleaned;                    /* in the cleaner's current round */
+	bool moved;                      /* its blocks are where the place table says, see places.h */
+	bool moving;                     /* ... once the checkpoint being made is durable */
+	bool cleaned;                    /* the checkpoint being made empties it */
 	bool stuck;                      /* holds a block that cannot be read */
 	struct ref_page **ref_page;      /* those in memory, see refs.h; NULL: none yet */
+	struct place **place;            /* the same, see places.h */
 	bool mending;                    /* not to be freed either */
 	bool lost_again;                 /* a column has become lost while it was mended */
 };
+
+/* One that was moved has none of its own any more (grant 0), only a number and live blocks elsewhere. */
+static inline bool lseg_has_zones(const struct lseg *lseg)
+{
+	return lseg->seg.grant != 0;
+}
+
+/* Live blocks once the checkpoint being made is durable. */
+static inline uint32_t lseg_live_after(const struct lseg *lseg)
+{
+	return (uint32_t)((int64_t)lseg->live + lseg->delta);
+}
 
 /* A batch being filled or written. */
 struct batch {
@@ -112,7 +130,7 @@ struct stream {
 	uint32_t inflight_count;
 	bool relocating;                 /* a write failed: nothing is appended until its batches have a new place */
 	uint32_t relocations;            /* since the last batch that was written */
-	int error;                       /* meta: batches were lost; the checkpoint must start again */
+	int error;                       /* not data: batches were lost; the checkpoint must start again */
 	bool kick_posted;
 	struct task kick;
 };
@@ -139,7 +157,7 @@ struct touch_list {
 struct layer {
 	uint32_t refs;                   /* images that have it */
 	struct overlay changes;
-	struct touch_list touch;         /* keys whose nodes the merge rewrites, see map_touch */
+	struct touch_list touch;         /* keys whose nodes the merge rewrites */
 	/* of the checkpoint being made */
 	uint32_t group;                  /* images in it that have this layer */
 	bool merged;                     /* what follows is known */
@@ -166,6 +184,8 @@ struct volume_state {
 	uint64_t size_bytes;
 	uint64_t created_s;
 	uint32_t flags;
+	struct uuid guid;
+	struct receive_mark receive;     /* RECEIVING. Owner: the pool's loop */
 	uint32_t opens;                  /* owner: the pool's loop */
 	/* fork: what a fresh image begins with */
 	uint32_t origin;                 /* number of the image it was made from; NUMBER_NONE */
@@ -187,7 +207,27 @@ struct volume_state {
 	uint64_t new_mapped;
 	struct list watches;
 	struct volume_counters counters;
+	/* who may write: epoch.c */
+	uint64_t epoch;                  /* 0: nobody ever did. Owner: the home loop, while the pool's holds `claims` */
+	uint64_t nonce;                  /* of the claim that made it; owner: the pool's loop, and of what follows */
+	char holder[VOLUME_HOLDER_BYTES];
+	_Atomic uint64_t busy_epoch;     /* whose writer is at work; 0: none is */
 };
+
+/* A handle. */
+struct volume {
+	struct volume_state *state;
+	uint64_t epoch;                  /* in which it may write; 0: INACTIVE. Owner: the home loop */
+};
+
+static inline bool volume_is_writer(const struct volume *volume)
+{
+	return volume->epoch > 0 && volume->epoch == volume->state->epoch;
+}
+static inline bool volume_is_fenced(const struct volume *volume)
+{
+	return volume->epoch > 0 && volume->epoch != volume->state->epoch;
+}
 
 /* Slow operations: one fiber each, a limited number. Each class has its own: what waits for room must not keep those from
  * a fiber that make the room, nor reads. */
@@ -243,11 +283,16 @@ struct lineage {
 	/* readers of the current and the previous map generation: a dead segment is freed when its readers are gone */
 	bool mending, mend_again, scrub_wanted;
 	struct mend_stats mend_stats;
-	bool cleaning;
-	bool clean_in_vain;              /* there was nothing to clean, and no checkpoint since */
 	uint32_t readers[2];
 	uint32_t reader_gen;
 	struct waitq readers_gone;
+
+	/* cleaner */
+	bool cleaning;                   /* checkpoints empty segments */
+	bool cleaning_meta;              /* the one being made empties segments of the meta stream */
+	bool clean_in_vain;              /* there was nothing to clean, and no checkpoint since */
+	uint32_t emptied;                /* segments, by the last checkpoint that was to */
+	uint64_t meta_grant;             /* the checkpoint being made writes to this segment of the meta stream and later ones */
 
 	/* checkpoint */
 	bool checkpointing;
@@ -261,6 +306,7 @@ struct lineage {
 	uint32_t log_birth;              /* at log_point */
 	uint64_t changes;                /* in layers, since the last freeze */
 	struct refs refs;
+	struct places places;
 	struct log_point log_point;
 	uint64_t log_bytes;              /* data stream written since the last freeze */
 	struct waitq checkpoint_done;
@@ -277,7 +323,6 @@ struct lineage {
 /* Who may use how much of the log's room when the pool is full. */
 enum room_class {
 	ROOM_DATA,               /* waits for ordinary zones */
-	ROOM_MOVE,               /* the cleaner: may draw on the pool's reserve */
 	ROOM_HOLE,               /* discards: also the tail that every segment keeps for them */
 };
 
@@ -360,8 +405,13 @@ void mend_start(struct lineage *lin, bool scrub);
 
 /* --- cleaner.c -------------------------------------------------------------------------------------------------- */
 
-/* Starts the cleaner if the pool is low and it does not run. */
+/* Starts the cleaner if zones are wanted and it does not run. */
 void cleaner_start(struct lineage *lin);
+/* In a checkpoint, when all references have been counted: moves what is live out of some segments, which free_dead then
+ * frees. Fiber. 0 also if it got stuck; -EIO, -ENOMEM: the checkpoint must start again. */
+int cleaner_evacuate(struct lineage *lin);
+/* That checkpoint is durable, or has failed. */
+void cleaner_forget(struct lineage *lin);
 
 /* --- relocate.c --------------------------------------------------------------------------------------------- */
 
@@ -433,16 +483,13 @@ int map_root_put(struct lineage *lin, const struct map_root *root);
 /* Where to unmap an image up to, from its beginning, so that about *nodes nodes of its own are visited, which are taken off.
  * Fiber. */
 int map_step(struct volume_state *vol, uint32_t *nodes, uint64_t *end);
-/* Does the tree refer to this node of that level on its way to key? Fiber. */
-int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const struct node_ptr *ptr, bool *refers);
-/* The next merge rewrites the nodes on the way to key. 0 or -ENOMEM. */
-int map_touch(struct volume_state *vol, uint64_t key);
+/* The layer's merge rewrites the nodes on the way to key. 0 or -ENOMEM. */
 int layer_touch(struct layer *layer, uint64_t key);
 /* Calls fn for each node of the tree, parents first, and (level -1) for each block that leaves refer to. Where it returns a
  * positive number, what is below is left out; an error ends the walk. Fiber. */
 typedef int map_walk_fn(void *arg, uint64_t key, int level, const struct node_ptr *ptr);
 int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg);
-/* Reads a block of the meta stream, checked against its CRC32C. Fiber. */
+/* Reads a block, checked against its CRC32C, at its place in a segment with zones. Fiber. */
 int meta_read(struct lineage *lin, const struct node_ptr *ptr, void *buf);
 /* Appends a block to the meta stream. Fiber. */
 int meta_append(struct lineage *lin, const void *block, struct node_ptr *ptr);

@@ -6,11 +6,6 @@
 #include "pool/base/mem.h"
 #include "volumes/lineage.h"
 
-static uint32_t live_after(const struct lseg *lseg)
-{
-	return (uint32_t)((int64_t)lseg->live + lseg->delta);
-}
-
 /* Fills a block with the used segments below *segno, going down; false when there was none. */
 static bool fill_block(const struct lineage *lin, struct live_block *block, uint32_t *segno)
 {
@@ -19,10 +14,10 @@ static bool fill_block(const struct lineage *lin, struct live_block *block, uint
 	while (*segno > 0 && n < LIVE_FANOUT) {
 		const struct lseg *lseg = lin->segs[--*segno];
 
-		if (!lseg || live_after(lseg) == 0)
+		if (!lseg || lseg_live_after(lseg) == 0)
 			continue;
-		block->entry[n++] = (struct live_entry){ le64_of(lseg->seg.grant), le32_of(lseg->seg.segno),
-							 le32_of(live_after(lseg)) };
+		block->entry[n++] = (struct live_entry){ le64_of(lseg->moved || lseg->moving ? 0 : lseg->seg.grant),
+							 le32_of(lseg->seg.segno), le32_of(lseg_live_after(lseg)) };
 	}
 	block->count = le32_of(n);
 	return n > 0;
@@ -56,13 +51,29 @@ int live_write(struct lineage *lin, struct node_ptr *out)
 	return rc;
 }
 
+/* The segment of an entry; NULL: there is none of this life, or no memory. */
+static struct lseg *entry_segment(struct lineage *lin, const struct live_entry *e)
+{
+	struct segment moved = { .segno = le32_get(e->segno), .policy = lin->policy };
+	struct lseg *lseg = lseg_get(lin, moved.segno);
+
+	if (le64_get(e->grant) != 0)
+		return lseg && lseg->seg.grant == le64_get(e->grant) ? lseg : NULL;
+	if (!lseg)
+		lseg = moved.segno < SEGNO_MAX ? lseg_add(lin, &moved) : NULL;
+	if (!lseg || lseg->held || lseg->table_blocks > 0)
+		return NULL;
+	lseg->moved = true;
+	return lseg;
+}
+
 static int take_entries(struct lineage *lin, const struct live_block *block)
 {
 	for (uint32_t i = 0; i < le32_get(block->count); i++) {
 		const struct live_entry *e = &block->entry[i];
-		struct lseg *lseg = lseg_get(lin, le32_get(e->segno));
+		struct lseg *lseg = entry_segment(lin, e);
 
-		if (!lseg || lseg->seg.grant != le64_get(e->grant) || lseg->live != 0)
+		if (!lseg || lseg->live != 0)
 			return -EIO;
 		if (le32_get(e->live) == 0 || le32_get(e->live) > lin->segment_blocks)
 			return -EIO;

@@ -1,4 +1,4 @@
-/* The log of a lineage: two streams (data, meta) of batches appended to segments.
+/* The log of a lineage: streams (data, meta, moved) of batches appended to segments.
  *
  *     room -> fill the open batch -> kick -> [written, any order] -> retire in log order -> acknowledge
  *
@@ -61,6 +61,7 @@ void lseg_del(struct lineage *lin, struct lseg *lseg)
 {
 	lin->segs[lseg->seg.segno] = NULL;
 	refs_forget(lin, lseg);
+	places_forget(lin, lseg);
 	mem_free(lseg);
 }
 
@@ -129,7 +130,7 @@ static void grant_fiber(void *arg)
 static void grant_ahead(struct stream *st, enum room_class class)
 {
 	struct lineage *lin = st->lin;
-	bool urgent = class != ROOM_DATA || st->id == STREAM_META;
+	bool urgent = class != ROOM_DATA || st->id != STREAM_DATA;
 
 	st->want_reserve |= urgent;
 	if (st->granting || st->next || lin->failed)
@@ -295,6 +296,8 @@ static void count_written(struct lineage *lin, const struct batch *b)
 		return;
 	}
 	lin->counters.data_bytes_written += bytes;
+	if (b->stream->id != STREAM_DATA)
+		return;
 	lin->log_bytes += bytes;
 	lin->unflushed_bytes += bytes;
 	checkpoint_later(lin);
@@ -498,8 +501,8 @@ static int open_with_room(struct stream *st, uint32_t blocks, enum room_class cl
 		rc = next_segment(st, class);
 	if (rc < 0)
 		return rc;
-	if (st->head > lin->segment_blocks / 2)
-		grant_ahead(st, class);
+	if (st->head > lin->segment_blocks / 2 && st->id != STREAM_MOVE)
+		grant_ahead(st, class);  /* nobody waits for what is moved */
 	return batch_open(st) ? 0 : -EAGAIN;
 }
 

@@ -55,7 +55,7 @@ int meta_read(struct lineage *lin, const struct node_ptr *ptr, void *buf)
 	struct lseg *lseg = lseg_get(lin, ptr->segno);
 	const uint8_t *unwritten;
 
-	if (!lseg || ptr->index >= lin->segment_blocks)
+	if (!lseg || !lseg_has_zones(lseg) || ptr->index >= lin->segment_blocks)
 		return -EIO;
 	unwritten = log_find_unwritten(lin, lseg, ptr->index);
 	if (unwritten) {
@@ -65,12 +65,23 @@ int meta_read(struct lineage *lin, const struct node_ptr *ptr, void *buf)
 	return scan_read_block(lin, lseg, ptr->index, ptr->crc, buf) < 0 ? -EIO : 0;
 }
 
+/* The maps of the counts and of the place blocks: never shared, without counts themselves, and never moved but rewritten. */
+static bool is_uncounted(const struct volume_state *vol)
+{
+	return vol == vol->lin->refs.map || vol == vol->lin->places.map;
+}
+
 static int node_load(struct volume_state *vol, const struct node_want *want, struct cache_entry **out)
 {
 	struct lineage *lin = vol->lin;
 	void *buf = mem_alloc_aligned(BLOCK_BYTES, BLOCK_BYTES);
-	int rc = buf ? meta_read(lin, &want->ptr, buf) : -ENOMEM;
+	struct node_ptr at = want->ptr;
+	int rc = buf ? 0 : -ENOMEM;
 
+	if (rc == 0 && !is_uncounted(vol))
+		rc = places_locate(lin, &at.segno, &at.index, true);
+	if (rc == 0)
+		rc = meta_read(lin, &at, buf);
 	if (rc == 0 && !node_valid(buf, lin, want))
 		rc = -EIO;
 	if (rc == 0) {
@@ -361,7 +372,7 @@ struct builder_level {
 
 struct merge {
 	struct volume_state *vol;
-	bool uncounted;                  /* the map of the counts: never shared */
+	bool uncounted;
 	bool drop_shared;                /* the image goes: what it shares need not be looked into */
 	const uint64_t *touch, *touch_end; /* keys to be touched, ascending */
 	struct omap_iter item;           /* next overlay item not yet merged whole */
@@ -650,19 +661,6 @@ int layer_touch(struct layer *layer, uint64_t key)
 	return 0;
 }
 
-int map_touch(struct volume_state *vol, uint64_t key)
-{
-	struct layer *top = layer_top(vol);
-
-	if (!top) {                      /* a snapshot */
-		top = layer_new();
-		if (!top)
-			return -ENOMEM;
-		layer_push(vol, top);
-	}
-	return layer_touch(top, key);
-}
-
 static int walk_node(struct volume_state *vol, const struct node_want *want, map_walk_fn *fn, void *arg)
 {
 	struct cache_entry *e = NULL;
@@ -692,31 +690,6 @@ int map_walk(struct volume_state *vol, map_walk_fn *fn, void *arg)
 	return vol->root.height == 0 ? 0 : walk_node(vol, &want, fn, arg);
 }
 
-int map_refers_to(struct volume_state *vol, uint64_t key, uint32_t level, const struct node_ptr *ptr, bool *refers)
-{
-	struct node_want want = root_want(&vol->root);
-	uint32_t height = vol->root.height;
-
-	*refers = false;
-	while (height > 0 && level < height) {
-		struct cache_entry *e;
-		uint32_t i;
-		int rc;
-
-		if (want.level == level) {
-			*refers = want.ptr.segno == ptr->segno && want.ptr.index == ptr->index && want.ptr.crc == ptr->crc;
-			return 0;
-		}
-		rc = node_get(vol, &want, true, &e);
-		if (rc < 0)
-			return rc;
-		i = entries_upto(e->node, key);
-		want = child_want(e->node, &want, i > 0 ? i - 1 : 0);
-		nodecache_unpin(e);
-	}
-	return 0;
-}
-
 static int merge_root(struct merge *mg, const struct map_root *base)
 {
 	struct node_want want = root_want(base);
@@ -736,7 +709,7 @@ int map_merge(struct volume_state *vol, const struct layer *layer, const struct 
 	if (!mg)
 		return -ENOMEM;
 	mg->vol = vol;
-	mg->uncounted = vol == vol->lin->refs.map;
+	mg->uncounted = is_uncounted(vol);
 	mg->drop_shared = vol->going && layer->group == 1;
 	if (touch->count > 0) {
 		qsort(touch->key, touch->count, sizeof(*touch->key), by_key);

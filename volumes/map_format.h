@@ -26,8 +26,10 @@
  *    32  16*c  entries  {grant 8, segno 4, live 4}
  *
  * Valid if and only if: CRC32C as its pointer says, magic and lineage match, count is in range, every segno is a segment of
- * the lineage with that grant, live is not above the segment's size, and the chain is no longer than the lineage's segments
- * need. Live counts the blocks that maps refer to (data and map nodes); blocks of the table itself are not counted.
+ * the lineage with that grant, or grant is 0 and segno is below 2^24; no segno is there twice, live is not above the segment's
+ * size. Live counts the blocks that maps refer to (data and map nodes); blocks of the table itself are not counted. Grant 0:
+ * the segment was moved, and its live blocks are where the place table says (place_format.h); they also count as live in
+ * the segments that host them. If it still has zones of its own, they are to be freed.
  *
  * Page of reference counts: 2048 numbers le16, see refs.h. Valid if and only if its CRC32C is the map's. */
 #ifndef VOLUMES_MAP_FORMAT_H
@@ -101,16 +103,20 @@ struct lineage_format {
 	struct ptr_format live;
 	le32 refs_height;        /* the map of reference counts, see refs.h */
 	struct ptr_format refs;
+	le32 places_height;      /* the map of place blocks, see places.h */
+	struct ptr_format places;
 };
 
 #define VOLUME_TRIM_PENDING 1u   /* blocks beyond the size are still to be unmapped */
 #define VOLUME_SNAPSHOT 2u       /* never written */
 #define VOLUME_DELETED 4u        /* has no name; goes when its tree has been taken down */
+#define VOLUME_RECEIVING 8u      /* what it holds is part of a snapshot that is on its way from elsewhere */
 #define NUMBER_NONE UINT32_MAX
 
-/* CAT_VOLUME object: what management decides. Changed by the pool's loop only. */
+/* CAT_VOLUME object: what management decides. Changed by the pool's loop only. Version 1 ends before guid: its guid is made of
+ * the pool's uuid, id and created_s. */
 struct volume_format {
-	le32 version;            /* 1 */
+	le32 version;            /* 2 */
 	le32 number;             /* within the lineage */
 	le64 lineage;
 	le64 size_bytes;
@@ -122,7 +128,13 @@ struct volume_format {
 	le32 origin;             /* number of an image of the lineage, NUMBER_NONE */
 	le32 fork_birth;         /* blocks of the origin up to this birth are its own */
 	le64 fork_seq;
+	uint8_t guid[16];        /* of a snapshot: who has the same guid has the same content, in whatever pool */
+	le64 receive_seq;        /* RECEIVING: how far the stream has been taken, see volume_receive_begin */
+	le32 receive_crc;
+	le32 zero;
 };
+
+#define VOLUME_FORMAT_1_BYTES 120u
 
 /* CAT_MAP object, same id as its volume: what the last checkpoint found. Changed by the home loop only. */
 struct map_root_format {
@@ -131,8 +143,17 @@ struct map_root_format {
 	le64 mapped_blocks;
 };
 
-static_assert(sizeof(struct lineage_format) == 72, "lineage object");
-static_assert(sizeof(struct volume_format) == 120, "volume object");
+/* CAT_EPOCH object, same id as its volume: see epoch.c. Changed by the pool's loop only. Missing: nobody ever wrote. */
+struct epoch_format {
+	le64 epoch;
+	le64 nonce;              /* of the claim that made it */
+	char holder[112];        /* text, zero padded */
+};
+
+static_assert(sizeof(struct epoch_format) == 128, "epoch object");
+static_assert(sizeof(struct lineage_format) == 88, "lineage object");
+static_assert(offsetof(struct volume_format, guid) == VOLUME_FORMAT_1_BYTES, "volume object");
+static_assert(sizeof(struct volume_format) == 152, "volume object");
 static_assert(sizeof(struct map_root_format) == 24, "map object");
 
 #endif

@@ -196,8 +196,10 @@ static void leave(struct lineage *lin, struct lseg *lseg)
 
 	while (go_on(lin) == 0 && (lseg->unwritten > 0 || st->relocating))
 		waitq_wait(&lin->room);
-	if (st->seg == lseg)
+	if (st->seg == lseg) {
 		st->seg = NULL;
+		lseg->held = false;
+	}
 }
 
 static int mend_segment(struct mender *m)
@@ -238,7 +240,7 @@ static void mend_all(struct mender *m)
 	for (uint32_t i = 0; i < lin->segs_cap && go_on(lin) == 0; i++) {
 		struct lseg *lseg = lin->segs[i];
 
-		if (!lseg || lseg->freeing || (lseg->held && !lseg->seg.grant) || !(m->scrub || wants_mending(lin, lseg)))
+		if (!lseg || lseg->freeing || !lseg_has_zones(lseg) || !(m->scrub || wants_mending(lin, lseg)))
 			continue;
 		m->lseg = lseg;
 		lseg->mending = true;
@@ -285,7 +287,7 @@ int mend_lose_disk(struct lineage *lin, uint32_t disk_id)
 	for (uint32_t i = 0; i < lin->segs_cap && lin->policy.m > 0; i++) {
 		struct lseg *lseg = lin->segs[i];
 
-		if (lseg && lseg->seg.grant && !lseg->freeing && lose_columns(lseg, disk_id))
+		if (lseg && lseg_has_zones(lseg) && !lseg->freeing && lose_columns(lseg, disk_id))
 			segment_put_in(&txn, &lseg->seg);
 	}
 	rc = pool_commit(lin->pool, &txn);

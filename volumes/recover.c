@@ -202,7 +202,7 @@ static int collect_scans(struct recovery *r)
 		struct lseg *lseg = lin->segs[i];
 		struct scan *scan = &r->scans[r->count];
 
-		if (!lseg || lseg->seg.stream != STREAM_DATA || lseg->seg.grant < lin->log_point.grant)
+		if (!lseg || lseg->moved || lseg->seg.stream != STREAM_DATA || lseg->seg.grant < lin->log_point.grant)
 			continue;
 		if (lseg->seg.grant == lin->log_point.grant) {
 			if (lin->log_point.index == UINT32_MAX)
@@ -443,6 +443,12 @@ static void resume_meta(struct lineage *lin, uint64_t grant, uint32_t index)
 	}
 }
 
+static struct map_root root_from_format(const le32 *height, const struct ptr_format *ptr)
+{
+	return (struct map_root){ .height = le32_get(*height),
+				  .ptr = { le32_get(ptr->segno), le32_get(ptr->index), le32_get(ptr->crc) } };
+}
+
 int lineage_recover(struct lineage *lin, const struct lineage_format *f, const struct segment *segments, uint32_t count,
 		    struct err *err)
 {
@@ -464,11 +470,10 @@ int lineage_recover(struct lineage *lin, const struct lineage_format *f, const s
 			return err_set(err, -EIO, "segment %u of the lineage is named twice, or no memory", segments[i].segno);
 	}
 	resume_meta(lin, le64_get(f->meta_grant), le32_get(f->meta_index));
-	lin->refs.map->root = (struct map_root){ .height = le32_get(f->refs_height),
-						 .ptr = { le32_get(f->refs.segno), le32_get(f->refs.index),
-							  le32_get(f->refs.crc) } };
-	if (lin->refs.map->root.height > MAP_LEVELS_MAX)
-		return err_set(err, -EUCLEAN, "the map of reference counts is damaged");
+	lin->refs.map->root = root_from_format(&f->refs_height, &f->refs);
+	lin->places.map->root = root_from_format(&f->places_height, &f->places);
+	if (lin->refs.map->root.height > MAP_LEVELS_MAX || lin->places.map->root.height > MAP_LEVELS_MAX)
+		return err_set(err, -EUCLEAN, "the lineage's tables are damaged");
 	rc = forks_load(lin, &r.forks);
 	if (rc < 0)
 		err_set(err, rc, rc == -ENOMEM ? "out of memory" : "its snapshots and clones do not fit together");

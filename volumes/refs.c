@@ -22,6 +22,14 @@ static uint32_t pages_per_segment(const struct lineage *lin)
 	return (lin->segment_blocks + REFS_PER_PAGE - 1) / REFS_PER_PAGE;
 }
 
+/* In memory: as much as a quarter of the map cache. */
+static uint32_t pages_max(const struct lineage *lin)
+{
+	uint64_t pages = volumes_options(lin->vols)->map_cache_bytes / BLOCK_BYTES / 4;
+
+	return pages < REF_PAGES_MIN ? REF_PAGES_MIN : pages > REF_PAGES_MAX ? REF_PAGES_MAX : (uint32_t)pages;
+}
+
 static uint64_t page_number(const struct lineage *lin, const struct lseg *lseg, uint32_t n)
 {
 	return (uint64_t)lseg->seg.segno * pages_per_segment(lin) + n;
@@ -153,7 +161,7 @@ static int load_page(struct lineage *lin, struct lseg *lseg, uint32_t n, struct 
 	struct ref_page *page;
 	int rc = 0;
 
-	if (refs->page_count >= REF_PAGES_MAX) {
+	if (refs->page_count >= pages_max(lin)) {
 		rc = write_pages(lin);
 		drop_pages(refs);
 	}
@@ -190,6 +198,22 @@ static int find_count(struct lineage *lin, uint32_t segno, uint32_t index, struc
 
 /* --- counts --------------------------------------------------------------------------------------------------- */
 
+/* Of the segment that names the block and, if it was moved, of the one that hosts it. */
+static int change_live(struct lineage *lin, struct lseg *lseg, uint32_t index, int by)
+{
+	uint32_t segno = lseg->seg.segno;
+	int rc = 0;
+
+	if (by != 0 && lseg->moved)
+		rc = places_locate(lin, &segno, &index, true);
+	if (rc < 0)
+		return rc;
+	lseg->delta += by;
+	if (lseg->moved)
+		lseg_get(lin, segno)->delta += by;
+	return 0;
+}
+
 int refs_change(struct lineage *lin, uint32_t segno, uint32_t index, int by, uint32_t *left)
 {
 	struct ref_page *page;
@@ -201,7 +225,9 @@ int refs_change(struct lineage *lin, uint32_t segno, uint32_t index, int by, uin
 	count = le16_get(page->count[index % REFS_PER_PAGE]);
 	if (by < 0 ? count == 0 : count == UINT16_MAX)
 		return -EIO;
-	page->lseg->delta += by < 0 ? -(count == 1) : count == 0;
+	rc = change_live(lin, page->lseg, index, by < 0 ? -(count == 1) : count == 0);
+	if (rc < 0)
+		return rc;
 	count += (uint32_t)by;
 	page->count[index % REFS_PER_PAGE] = le16_of((uint16_t)count);
 	page->dirty = true;
@@ -245,7 +271,7 @@ int refs_settle(struct lineage *lin)
 {
 	struct refs *refs = &lin->refs;
 	int64_t pages;
-	int rc = lin->cleaning ? map_walk(refs->map, evacuate_block, lin) : 0;
+	int rc = lin->cleaning_meta ? map_walk(refs->map, evacuate_block, lin) : 0;
 
 	if (rc == 0)
 		rc = write_pages(lin);

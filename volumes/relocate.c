@@ -9,7 +9,7 @@
  * of the moved blocks are changed in the overlays in the same breath as the batches' places, so reads find them. Nothing
  * of this has been acknowledged, since batches retire in order. After RELOCATE_TRIES the lineage fails.
  *
- * Meta stream: pointers to the lost nodes are in other nodes already. The batches are dropped and the checkpoint, told by
+ * Other streams: pointers to the lost blocks are in other blocks already. The batches are dropped and the checkpoint, told by
  * stream->error, merges again into a fresh segment. */
 #include <errno.h>
 
@@ -184,13 +184,13 @@ static void relocate_fiber(void *arg)
 	struct lineage *lin = st->lin;
 	int rc = 0;
 
-	if (st->id == STREAM_META)
+	if (st->id != STREAM_DATA)
 		st->error = first_batch(st)->res;
 	else
 		rc = relocate_data(st);
 	if (rc < 0)
 		lineage_fail(lin, rc);
-	if (rc < 0 || st->id == STREAM_META)
+	if (rc < 0 || st->id != STREAM_DATA)
 		drop_batches(st);
 	st->relocating = false;
 	lineage_drain_soon(lin);

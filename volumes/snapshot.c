@@ -15,6 +15,7 @@ struct fork_call {
 	struct volume_state *origin, *image;
 	uint64_t id;
 	struct volume_format f;
+	const struct receive_mark *mark; /* of a volume that is being received: in the same transaction. NULL: none */
 	bool committed;
 	int res;
 };
@@ -65,10 +66,11 @@ static int done_on_home(void *arg)
 static void fork_format(struct volumes *vols, struct fork_call *call, const char *own_name, uint32_t flags)
 {
 	const struct volume_state *origin = call->origin;
+	struct uuid guid = uuid_new(vols->loop);
 
 	call->id = pool_new_id(vols->pool);
 	call->f = (struct volume_format){
-		.version = le32_of(1),
+		.version = le32_of(2),
 		.number = le32_of((uint32_t)call->id),
 		.lineage = le64_of(origin->lin->id),
 		.size_bytes = le64_of(origin->size_bytes),
@@ -77,6 +79,7 @@ static void fork_format(struct volumes *vols, struct fork_call *call, const char
 		.of = le32_of(flags & VOLUME_SNAPSHOT ? origin->number : 0),
 	};
 	memcpy(call->f.name, own_name, strlen(own_name));
+	memcpy(call->f.guid, guid.b, sizeof(call->f.guid));
 }
 
 /* One instant for all: nothing is appended while the forks are made. */
@@ -108,6 +111,8 @@ static int commit_forks(struct volumes *vols, const struct fork_call *calls, uin
 		struct volume_format f = volume_to_format(calls[i].image);
 
 		cat_put(&txn, CAT_VOLUME, calls[i].id, &f, sizeof(f));
+		if (calls[i].mark)
+			directory_put_mark(&txn, calls[i].origin, *calls[i].mark);
 	}
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
@@ -149,6 +154,14 @@ static int check_healthy(const struct volume_state *vol, const char *name, struc
 	return 0;
 }
 
+/* May an image be made of it? */
+static int check_complete(const struct volume_state *vol, const char *name, struct err *err)
+{
+	if (vol->flags & VOLUME_RECEIVING)
+		return err_set(err, -EBUSY, "volume '%s' is being received and not complete", name);
+	return check_healthy(vol, name, err);
+}
+
 /* --- snapshots -------------------------------------------------------------------------------------------------- */
 
 static int plan_snapshot(struct volumes *vols, const char *name, struct fork_call *calls, uint32_t before, struct err *err)
@@ -162,7 +175,7 @@ static int plan_snapshot(struct volumes *vols, const char *name, struct fork_cal
 	memcpy(of, name, (size_t)(at - name));
 	rc = directory_need(vols, of, &calls[before].origin, err);
 	if (rc == 0)
-		rc = check_healthy(calls[before].origin, of, err);
+		rc = check_complete(calls[before].origin, of, err);
 	if (rc == 0)
 		rc = directory_check_snapshot(vols, calls[before].origin, at + 1, err);
 	for (uint32_t i = 0; i < before && rc == 0; i++) {
@@ -205,7 +218,7 @@ int volume_clone(struct volumes *vols, const char *from, const char *new_name, s
 	fmutex_lock(&vols->change);
 	rc = directory_need(vols, from, &call.origin, err);
 	if (rc == 0)
-		rc = check_healthy(call.origin, from, err);
+		rc = check_complete(call.origin, from, err);
 	if (rc == 0)
 		rc = directory_check_new(vols, new_name, err);
 	if (rc == 0) {
@@ -216,6 +229,28 @@ int volume_clone(struct volumes *vols, const char *from, const char *new_name, s
 	}
 	fmutex_unlock(&vols->change);
 	return rc;
+}
+
+/* --- receiving -------------------------------------------------------------------------------------------------- */
+
+int directory_receive_snapshot(struct volumes *vols, struct volume_state *origin, const char *own, const struct uuid *guid,
+			       uint64_t created_s, struct receive_mark mark, struct err *err)
+{
+	struct fork_call call = { .origin = origin, .mark = &mark };
+	int rc = check_healthy(origin, origin->name, err);
+
+	if (rc == 0)
+		rc = directory_check_snapshot(vols, origin, own, err);
+	if (rc < 0)
+		return rc;
+	fork_format(vols, &call, own, VOLUME_SNAPSHOT);
+	memcpy(call.f.guid, guid->b, sizeof(call.f.guid));
+	call.f.created_s = le64_of(created_s);
+	rc = make_images(vols, &call, 1);
+	if (rc < 0)
+		return fork_error(err, rc, "make snapshot", own);
+	origin->receive = mark;
+	return 0;
 }
 
 /* --- rollback --------------------------------------------------------------------------------------------------- */
@@ -238,6 +273,8 @@ static int end_on_home(void *arg)
 	struct rollback_call *call = arg;
 
 	rollback_end(call->vol, call->old, call->committed);
+	if (call->committed)
+		epoch_fenced(call->vol);
 	return 0;
 }
 
@@ -256,6 +293,7 @@ static int commit_rollback(struct volumes *vols, const struct rollback_call *cal
 		cat_put(&txn, CAT_MAP, call->old_id, map->data, map->len_bytes);
 		cat_del(&txn, CAT_MAP, call->vol->id);
 	}
+	epoch_fence_in(&txn, call->vol);
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
 	return rc;
@@ -321,6 +359,8 @@ int directory_delete_images(struct volumes *vols, struct volume_state **image, u
 		f.flags = le32_of(image[i]->flags | VOLUME_DELETED);
 		memset(f.name, 0, sizeof(f.name));
 		cat_put(&txn, CAT_VOLUME, image[i]->id, &f, sizeof(f));
+		if (image[i]->epoch > 0)
+			cat_del(&txn, CAT_EPOCH, image[i]->id);
 	}
 	rc = pool_commit(vols->pool, &txn);
 	cat_txn_release(&txn);
@@ -443,7 +483,7 @@ static int open_on_pool(void *arg)
 
 int volume_snapshot_open(struct volume *volume, const char *name, struct volume **out)
 {
-	struct sibling_call call = { .vol = (struct volume_state *)volume, .name = name };
+	struct sibling_call call = { .vol = volume->state, .name = name };
 	int rc = strlen(name) > POOL_NAME_MAX ? -ENOENT : fiber_call_on(call.vol->vols->loop, open_on_pool, &call);
 
 	*out = call.snapshot;
@@ -458,7 +498,7 @@ static int close_on_pool(void *arg)
 
 void volume_snapshot_close(struct volume *snapshot)
 {
-	directory_call(((struct volume_state *)snapshot)->vols->loop, close_on_pool, snapshot);
+	directory_call(snapshot->state->vols->loop, close_on_pool, snapshot);
 }
 
 static int names_on_pool(void *arg)
@@ -480,7 +520,7 @@ static int names_on_pool(void *arg)
 
 int volume_snapshot_names(struct volume *volume, char **names)
 {
-	struct sibling_call call = { .vol = (struct volume_state *)volume };
+	struct sibling_call call = { .vol = volume->state };
 	int rc = fiber_call_on(call.vol->vols->loop, names_on_pool, &call);
 
 	*names = call.names;

@@ -42,13 +42,16 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 			  struct err *err)
 {
 	struct policy policy = opts->policy.k ? opts->policy : (struct policy){ 1, 0 };
-	struct volume_format vf = { .version = le32_of(1), .size_bytes = le64_of(size_bytes),
+	struct volume_format vf = { .version = le32_of(2), .size_bytes = le64_of(size_bytes),
 				    .created_s = le64_of(vols->loop->ops->wall_s(vols->loop)),
+				    .flags = le32_of(opts->receiving ? VOLUME_RECEIVING : 0),
 				    .origin = le32_of(NUMBER_NONE) };
+	struct uuid guid = uuid_new(vols->loop);
 	struct lineage_format lf = { .version = le32_of(1), .k = policy.k, .m = policy.m, .seq = le64_of(1),
 				     .head_index = le32_of(UINT32_MAX), .birth = le32_of(1),
 				     .live = { .segno = le32_of(SEGNO_NONE) },
-				     .refs = { .segno = le32_of(SEGNO_NONE) } };
+				     .refs = { .segno = le32_of(SEGNO_NONE) },
+				     .places = { .segno = le32_of(SEGNO_NONE) } };
 	struct volume_state *vol;
 	struct lineage *lin;
 	int rc = pool_use_policy(vols->pool, policy);
@@ -59,6 +62,7 @@ static int create_lineage(struct volumes *vols, const struct volume_create_opts 
 		return err_set(err, rc, "cannot create volume '%s': out of memory", opts->name);
 	vf.lineage = le64_of(lin->id);
 	memcpy(vf.name, opts->name, strlen(opts->name));
+	memcpy(vf.guid, guid.b, sizeof(vf.guid));
 	vol = lineage_add_volume(lin, pool_new_id(vols->pool), &vf);
 	if (vol)
 		vol->fresh = true;
@@ -109,6 +113,8 @@ static void delete_objects(struct volumes *vols, const struct lineage *lin, stru
 		cat_del(txn, CAT_VOLUME, obj->id);
 		if (catalog_get(cat, CAT_MAP, obj->id))
 			cat_del(txn, CAT_MAP, obj->id);
+		if (catalog_get(cat, CAT_EPOCH, obj->id))
+			cat_del(txn, CAT_EPOCH, obj->id);
 	}
 }
 
@@ -353,7 +359,7 @@ static int info_on_home(void *arg)
 	for (uint32_t i = 0; i < vol->layers; i++)
 		info->mapped_blocks += vol->layer[i]->changes.items.count - vol->layer[i]->changes.holes;
 	for (uint32_t i = 0; i < lin->segs_cap; i++)
-		info->segments += lin->segs[i] != NULL;
+		info->segments += lin->segs[i] && lseg_has_zones(lin->segs[i]);
 	info->parked = lin->nospace && (!list_empty(&lin->wait_writes) || lin->slow[SLOW_WRITES].running > 0);
 	info->failed = lin->failed != 0;
 	info->recovery_us = lin->recovery_us;
@@ -376,7 +382,13 @@ static int fill_info(struct volume_state *vol, struct volume_info *info)
 
 	*info = (struct volume_info){ .id = vol->id, .created_s = vol->created_s, .policy = vol->lin->policy,
 				      .home = vol->lin->loop->index, .opens = vol->opens };
+	info->epoch = vol->epoch;
+	info->held = vol->busy_epoch > 0;
+	strcpy(info->holder, vol->holder);
 	info->snapshot = vol->flags & VOLUME_SNAPSHOT;
+	info->receiving = vol->flags & VOLUME_RECEIVING;
+	info->guid = vol->guid;
+
 	info->snapshots = vol->snapshot_count;
 	directory_name(vol, info->name);
 	origin = vol->origin != NUMBER_NONE ? directory_find_number(vol->vols, vol->lin, vol->origin) : NULL;
@@ -461,44 +473,63 @@ void volumes_count(const struct volumes *vols, uint64_t *volume_count, uint64_t 
 
 int volume_open(struct volumes *vols, const char *name, struct volume **out, struct err *err)
 {
+	struct volume *volume = mem_zalloc(sizeof(*volume));
 	struct volume_state *vol;
 	int rc;
 
+	if (!volume)
+		return err_set(err, -ENOMEM, "cannot open volume '%s': out of memory", name);
 	fmutex_lock(&vols->change);
 	rc = directory_need(vols, name, &vol, err);
 	if (rc == 0 && vol->lin->damage[0])
 		rc = err_set(err, -EIO, "volume '%s' is damaged: %s", name, vol->lin->damage);
 	if (rc == 0) {
 		vol->opens++;
-		*out = (struct volume *)vol;
+		volume->state = vol;
+		*out = volume;
 	}
 	fmutex_unlock(&vols->change);
+	if (rc < 0)
+		mem_free(volume);
 	return rc;
+}
+
+struct volume *volume_dup(const struct volume *volume)
+{
+	struct volume *dup = mem_zalloc(sizeof(*dup));
+
+	if (!dup)
+		return NULL;
+	dup->state = volume->state;
+	dup->state->opens++;
+	return dup;
 }
 
 void volume_close(struct volume *volume)
 {
-	((struct volume_state *)volume)->opens--;
+	volume_rest(volume);
+	volume->state->opens--;
+	mem_free(volume);
 }
 
 struct loop *volume_loop(const struct volume *volume)
 {
-	return ((const struct volume_state *)volume)->lin->loop;
+	return volume->state->lin->loop;
 }
 
 uint64_t volume_id(const struct volume *volume)
 {
-	return ((const struct volume_state *)volume)->id;
+	return volume->state->id;
 }
 
 uint64_t volume_size_bytes(const struct volume *volume)
 {
-	return ((const struct volume_state *)volume)->size_bytes;
+	return volume->state->size_bytes;
 }
 
 void volume_watch_add(struct volume *volume, struct volume_watch *watch)
 {
-	list_push_back(&((struct volume_state *)volume)->watches, &watch->node);
+	list_push_back(&volume->state->watches, &watch->node);
 }
 
 void volume_watch_del(struct volume_watch *watch)

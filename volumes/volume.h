@@ -76,6 +76,32 @@ int volume_extents(struct volume *volume, uint64_t off_bytes, uint64_t len_bytes
 int volume_changes(struct volume *volume, const struct volume *since, uint64_t off_bytes, uint64_t len_bytes,
 		   struct extent *out, uint32_t max, uint32_t *count) __attribute__((warn_unused_result));
 
+/* --- who may write ---------------------------------------------------------------------------------------- */
+
+/* A volume has an epoch, a number that only grows, in the catalog. At most one handle writes: the one that made the present
+ * epoch. A handle is INACTIVE when opened: it reads, and what changes the volume ends with -EROFS. Whoever was the writer before is
+ * fenced by the next epoch: all it asks for, and what still waits, ends with -ESTALE and has not happened. */
+#define VOLUME_HOLDER_BYTES 112
+struct volume_claim {
+	uint64_t epoch;                  /* the volume's, as far as the claimant knows */
+	uint64_t nonce;                  /* random, not 0: after a crash in its midst the same claim succeeds again */
+	const char *holder;              /* who it is, for people; cut to VOLUME_HOLDER_BYTES */
+};
+/* Compare-and-set: the handle becomes the writer in epoch claim->epoch + 1, which is durable then. -ESTALE: the volume's
+ * epoch is another one; -EBUSY: the present writer is at work; -EROFS: a snapshot. Any loop; waits. */
+int volume_activate(struct volume *volume, const struct volume_claim *claim, struct err *err)
+	__attribute__((warn_unused_result));
+/* The writer's client is at rest: another handle may be activated. Until one is, it still is the writer. Home loop. */
+void volume_rest(struct volume *volume);
+/* The writer goes on after a rest. -ESTALE: it is not the writer any more. Any loop; waits. */
+int volume_resume(struct volume *volume, struct err *err) __attribute__((warn_unused_result));
+/* A new epoch that is nobody's: the writer, if there is one, is fenced though it works. Pool's loop; waits. */
+int volume_fence(struct volumes *volumes, const char *name, struct err *err);
+/* The epoch now. Home loop. */
+uint64_t volume_epoch(const struct volume *volume);
+/* Another handle is the writer and at work. Home loop. */
+bool volume_is_held(const struct volume *volume);
+
 /* --- management ------------------------------------------------------------------------------------------- */
 
 struct volumes_opts {
@@ -95,6 +121,7 @@ struct volume_create_opts {
 	const char *name;
 	uint64_t size_bytes;             /* rounded up to 4 KiB; 1 .. VOLUME_SIZE_MAX */
 	struct policy policy;            /* {0, 0}: plain */
+	bool receiving;                  /* as after volume_receive_begin */
 };
 int volume_create(struct volumes *volumes, const struct volume_create_opts *opts, struct err *err);
 /* A volume or a snapshot, of which clones and other snapshots may exist. It is gone at once; what it held alone comes back in
@@ -125,6 +152,24 @@ int volume_get_space(struct volumes *volumes, const char *name, struct volume_sp
 /* Images deleted whose space has not come back yet, and the blocks they map at most. */
 int volumes_get_reclaim(struct volumes *volumes, uint64_t *images, uint64_t *blocks);
 
+/* Receiving: a volume takes, difference by difference, what snapshots of a volume elsewhere hold. Until volume_receive_end what it
+ * holds is nobody's: it has no other snapshots or clones made of it meanwhile. A rollback ends it too. How far the stream has
+ * come is kept with the volume; what the mark says is the caller's business.
+ *
+ * -ENOENT: no snapshot of the volume has the guid `base`; -EBUSY: the volume is in use, or differs from that snapshot. */
+struct receive_mark {
+	uint64_t seq;
+	uint32_t crc;
+};
+int volume_receive_begin(struct volumes *volumes, const char *name, const struct uuid *base, struct err *err);
+/* Everything before the mark has been written and flushed. */
+int volume_receive_set_mark(struct volumes *volumes, const char *name, struct receive_mark mark, struct err *err);
+int volume_receive_get_mark(struct volumes *volumes, const char *name, struct receive_mark *mark, struct err *err);
+/* "VOLUME@SNAPSHOT", complete: the volume holds what the snapshot with this guid does. One transaction with the mark. */
+int volume_receive_snapshot(struct volumes *volumes, const char *name, const struct uuid *guid, uint64_t created_s,
+			    struct receive_mark mark, struct err *err);
+int volume_receive_end(struct volumes *volumes, const char *name, struct err *err);
+
 struct volume_counters {
 	uint64_t ios[VIO_OP_COUNT], bytes[VIO_OP_COUNT], errors[VIO_OP_COUNT];
 	uint64_t data_bytes_written;     /* to disks: batches, headers and padding included */
@@ -137,6 +182,8 @@ struct volume_info {
 	char name[VOLUME_NAME_BYTES];
 	char origin[VOLUME_NAME_BYTES];  /* what it was made from, "" if from nothing or from what is gone */
 	bool snapshot;
+	bool receiving;                  /* what it holds is incomplete */
+	struct uuid guid;                /* of a snapshot: equal ones hold the same, in whatever pool */
 	uint32_t snapshots;              /* that the volume has */
 	uint64_t id, size_bytes, created_s;
 	struct policy policy;
@@ -144,6 +191,9 @@ struct volume_info {
 	uint64_t segments;               /* held, with dead blocks in them */
 	uint32_t home;                   /* loop index */
 	uint32_t opens;                  /* handles */
+	uint64_t epoch;                  /* 0: never written */
+	char holder[VOLUME_HOLDER_BYTES]; /* who made it, or "" */
+	bool held;                       /* and is at work */
 	bool parked;                     /* writes wait for space */
 	bool failed;                     /* log cannot be written: reads only; needs export and import */
 	uint64_t recovery_us;            /* how long the last recovery took */
@@ -156,8 +206,10 @@ int volume_get_info(struct volumes *volumes, const char *name, struct volume_inf
 /* How many there are. */
 void volumes_count(const struct volumes *volumes, uint64_t *volume_count, uint64_t *snapshot_count);
 
-/* A handle; several may exist. The volume's home loop is fixed while it is open. */
+/* A handle, INACTIVE; several may exist. The volume's home loop is fixed while it is open. */
 int volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err);
+/* Another handle of the same volume, INACTIVE. NULL: no memory. Pool's loop. */
+struct volume *volume_dup(const struct volume *volume);
 /* No request may be in flight. */
 void volume_close(struct volume *volume);
 struct loop *volume_loop(const struct volume *volume);

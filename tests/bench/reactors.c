@@ -14,6 +14,7 @@
 
 #include "pool/base/size.h"
 #include "pool/runtime/reactor.h"
+#include "tests/unit/unit_volume.h"
 #include "volumes/volume.h"
 
 #define WORKERS_MAX	4
@@ -189,7 +190,7 @@ static int open_volume(struct bench *b, struct worker *w, int index, struct err 
 
 	snprintf(name, sizeof(name), "v%d", index);
 	rc = volume_create(b->vols, &opts, err);
-	return rc < 0 ? rc : volume_open(b->vols, name, &w->vol, err);
+	return rc < 0 ? rc : unit_volume_open(b->vols, name, &w->vol, err);
 }
 
 static void init_worker(struct bench *b, struct worker *w, int index)

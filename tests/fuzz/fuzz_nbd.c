@@ -156,7 +156,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unit_loop_init(&u);
 	fake_volume_init(&volume, &u.loop, VOLUME_BYTES);
 	volume.fail = features & 1 ? -EIO : 0;
-	server.conf.volume = &volume;
+	server.conf.volume = server.conf.reader = &volume;
 	server.loop = &u.loop;
 	server.conf.read_only = features & 2;
 	list_init(&server.conns);

@@ -3,6 +3,7 @@
 #include "pool/catalog_int.h"
 #include "pool/pool_int.h"
 #include "tests/fuzz/image_int.h"
+#include "tests/unit/unit_volume.h"
 #include "volumes/batch_format.h"
 #include "volumes/map_format.h"
 
@@ -231,7 +232,7 @@ static void fill_volume(struct volumes *volumes, const char *name, struct policy
 	struct err err = { "" };
 
 	FUZZ_REQUIRE(volume_create(volumes, &opts, &err) == 0);
-	FUZZ_REQUIRE(volume_open(volumes, name, &volume, &err) == 0);
+	FUZZ_REQUIRE(unit_volume_open(volumes, name, &volume, &err) == 0);
 	for (uint32_t i = 0; i < 200; i++) {
 		memset(buf, (int)i, BLOCK_BYTES);
 		FUZZ_REQUIRE(image_request(volume, VIO_WRITE, i * 2ull * BLOCK_BYTES, BLOCK_BYTES, buf) == 0);

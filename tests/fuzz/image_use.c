@@ -125,7 +125,7 @@ static void use_volume(struct volumes *volumes, const char *name, bool writable,
 	struct volume *volume;
 	uint64_t size_bytes;
 
-	if (volume_open(volumes, name, &volume, &err) != 0) {
+	if ((writable ? unit_volume_open : volume_open)(volumes, name, &volume, &err) != 0) {
 		FUZZ_REQUIRE(err.msg[0]);
 		return;
 	}

@@ -152,7 +152,7 @@ offers() {
     [[ $got == "$2" ]]
 }
 
-run_test "nouns are completed" offers '' 'pool disk scrub volume snapshot clone export status retry stat help'
+run_test "nouns are completed" offers '' 'pool disk scrub volume snapshot clone send recv export status retry stat help'
 run_test "verbs are completed" offers 'volume re' 'resize rename'
 run_test "options are completed" offers 'pool create --f' '--force'
 run_test "names of pools are completed" offers 'pool show ' 'tank'

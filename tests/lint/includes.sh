@@ -65,6 +65,6 @@ rule "internal headers stay in their folder" internal_stays
 rule "the engine sees neither system nor reactor" engine_is_closed
 rule "vmm-glue takes only vhost_proto and pool/base" \
     allowed_only '^vmm-glue/' '^(vmm-glue/|pool/base/|targets/vhost_(proto|format)\.h)'
-rule "poolctl takes only rpc and pool/base" \
-    allowed_only '^tools/(poolctl[^/]*|rpc)\.[ch]$' '^(tools/(poolctl[^/]*|rpc|version)\.h$|pool/base/)'
+rule "poolctl takes only rpc, streams and pool/base" \
+    allowed_only '^tools/(poolctl[^/]*|rpc)\.[ch]$' '^(tools/(poolctl[^/]*|rpc|version)\.h$|snapshots/stream(_format)?\.h$|pool/base/)'
 end_rules

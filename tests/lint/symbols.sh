@@ -14,7 +14,7 @@ pure='mem(p?cpy|move|set|cmp|chr|rchr|mem)|str(n?len|n?cmp|n?casecmp|r?chr|chrnu
 stpcpy|v?snprintf|qsort|bsearch|strto(u?ll?|d|k_r)|tolower|toupper|__ctype_(b|tolower|toupper)_loc|(__assert_fail|abort)|__errno_location'
 # The compiler's helpers (what the CPU can do among them) and the checked forms of the above; Boost.Context and isa-l.
 helpers='__(stack_chk_fail|tls_get_addr|(mem|stp|str|v?sn)[a-z]*_chk|popcountdi2|cpu_model|cpu_features2|udivti3|umodti3|udivmodti4|divti3)|_GLOBAL_OFFSET_TABLE_
-(make|jump)_fcontext|crc32_iscsi|(ec_|gf_)[a-z0-9_]*|(__asan|__ubsan|__tsan|__sanitizer)_.*'
+(make|jump)_fcontext|crc32_iscsi|(ec_|gf_|isal_(de|in)flate_)[a-z0-9_]*|(__asan|__ubsan|__tsan|__sanitizer)_.*'
 allowed="^($(tr '\n' '|' <<<"$pure"$'\n'"$helpers" | sed 's/|$//'))\$"
 
 # strangers: symbols that the engine needs, does not define and may not have. mem.c is the real allocator.

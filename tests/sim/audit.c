@@ -6,10 +6,11 @@
  *     every pointer leads into a segment of the lineage, nodes have their checksums, and keys ascend within their range
  *     each block is referred to as often as the pages of reference counts say; no zone is in two segments
  *     each segment has as many blocks in use as the liveness table says, and each volume as many as its record says
+ *     a block in use of a segment that was moved has one place, in a host segment, to itself
  *
  * A checkpoint is made in one transaction, so this holds at any moment, whatever crash came before; only lasting damage
  * excuses. Where a flush that failed took a block that its row can restore, the walk ends: this decoder restores nothing.
- * Nothing waits here, so that nothing moves meanwhile. Bytes: see volumes/map_format.h.
+ * Nothing waits here, so that nothing moves meanwhile. Bytes: see volumes/map_format.h and place_format.h.
  *
  * What is in no segment is nobody's: audit_poison overwrites it, so that whoever still needs it is found out. Every other
  * zone is left as it is, as old content is a trap too. */
@@ -29,6 +30,7 @@
 #define ZONES_MAX 512u        /* of a disk */
 #define NODE_MAGIC 0x70616d70u
 #define TABLE_MAGIC 0x76696c70u
+#define PLACE_MAGIC 0x636c7070u
 #define NO_SEGNO UINT32_MAX
 #define ENTRIES_OFF 32u
 #define NODE_ENTRY_BYTES 24u
@@ -38,14 +40,26 @@
 #define LEVELS_MAX 12u
 #define COUNTS_PER_PAGE 2048u
 #define FLAG_DELETED 4u
+#define PART_BLOCKS 16384u
+#define PIECES_MAX 168u
+#define PLACED_OFF 32u
+#define PIECES_OFF 2080u
+#define PIECE_BYTES 12u
+
+/* Where a block is that was moved. */
+struct moved_to {
+	uint32_t host, index;
+};
 
 /* A segment, and what was found in it. */
 struct tally {
-	struct segment segment;
+	struct segment segment;             /* grant 0: it was moved, and has no zones any more */
+	struct moved_to *place;             /* [SEGMENT_BLOCKS_MAX]; NULL: it was not moved */
 	uint32_t counted, told;             /* blocks in use: found, and by the liveness table */
 	uint16_t found[SEGMENT_BLOCKS_MAX];    /* references to each block by images and their nodes */
 	uint16_t recorded[SEGMENT_BLOCKS_MAX]; /* the same by the pages of counts */
 	bool own[SEGMENT_BLOCKS_MAX];          /* of the counts or the table: not counted themselves */
+	bool hosted[SEGMENT_BLOCKS_MAX];       /* by it, and in use */
 	uint32_t below[SEGMENT_BLOCKS_MAX];    /* nodes: blocks mapped */
 };
 
@@ -89,11 +103,11 @@ static struct tally *tally_of(const struct audit *a, const struct pointer *p, en
 {
 	struct tally *t = p->segno < SEGNOS_MAX ? a->tally[p->segno] : NULL;
 
-	if (!t || t->segment.stream != stream) {
+	if (!t || (!t->place && t->segment.stream != stream)) {
 		wrong(a, "a pointer leads to no segment of its kind", p->segno, p->index);
 		return NULL;
 	}
-	if (p->index >= segment_blocks(a->w->pool, t->segment.policy)) {
+	if (p->index >= segment_blocks(a->w->pool, a->policy)) {
 		wrong(a, "a pointer leads beyond its segment", p->segno, p->index);
 		return NULL;
 	}
@@ -122,7 +136,7 @@ static bool own(struct audit *a, const struct pointer *p, bool counted)
 
 	if (!t)
 		return false;
-	if (t->own[p->index] || t->found[p->index] > 0)
+	if (t->place || t->own[p->index] || t->found[p->index] > 0)
 		return wrong(a, "a block is used for two things", p->segno, p->index);
 	t->own[p->index] = true;
 	t->counted += counted;
@@ -134,23 +148,39 @@ static struct sim_disk *sim_disk_of(struct world *w, const struct pool_disk *dis
 	return &w->disk[disk->disk->uri[4] - '0'];
 }
 
+/* The host of a block that was moved; NULL: there is none. */
+static struct tally *host_of(const struct audit *a, const struct moved_to *to)
+{
+	struct tally *host = to->host < SEGNOS_MAX ? a->tally[to->host] : NULL;
+
+	return host && !host->place && host->segment.stream == STREAM_MOVE &&
+			       to->index < segment_blocks(a->w->pool, a->policy) ? host : NULL;
+}
+
+/* NULL: it was moved nowhere. */
 static const uint8_t *content(const struct audit *a, const struct pointer *p)
 {
 	static const uint8_t zeroes[PAGE_BYTES];
-	const struct segment *s = &a->tally[p->segno]->segment;
-	const struct zone_addr *zone = &s->cols[p->index % s->policy.k];
-	const struct pool_disk *disk = a->w->pool->disks[zone->disk_id];
-	uint64_t off = disk->label.zones_off + (uint64_t)zone->zone * disk->label.zone_bytes +
-		       (uint64_t)(p->index / s->policy.k) * PAGE_BYTES;
-	const struct page *page = page_map_get(&sim_disk_of(a->w, disk)->map, (uint32_t)(off / PAGE_BYTES));
+	const struct tally *t = a->tally[p->segno];
+	const struct moved_to here = { p->segno, p->index }, *at = t->place ? &t->place[p->index] : &here;
+	const struct tally *in = t->place ? host_of(a, at) : t;
+	const struct zone_addr *zone = in ? &in->segment.cols[at->index % a->policy.k] : NULL;
+	const struct pool_disk *disk = in ? a->w->pool->disks[zone->disk_id] : NULL;
+	const struct page *page;
+	uint64_t off;
 
+	if (!in)
+		return NULL;
+	off = disk->label.zones_off + (uint64_t)zone->zone * disk->label.zone_bytes +
+	      (uint64_t)(at->index / a->policy.k) * PAGE_BYTES;
+	page = page_map_get(&sim_disk_of(a->w, disk)->map, (uint32_t)(off / PAGE_BYTES));
 	return page ? page->data : zeroes;
 }
 
 /* The block is not what its pointer says. */
 static void damaged(struct audit *a, const char *what, const struct pointer *p)
 {
-	a->ended = a->tally[p->segno]->segment.policy.m > 0 && world_faults_ever(a->w, FAULT_FLUSH_EIO) > 0;
+	a->ended = a->policy.m > 0 && world_faults_ever(a->w, FAULT_FLUSH_EIO) > 0;
 	if (!a->ended)
 		wrong(a, what, p->segno, p->index);
 }
@@ -160,7 +190,7 @@ static const uint8_t *meta_block(struct audit *a, const struct pointer *p, uint3
 {
 	const uint8_t *block = content(a, p);
 
-	if (crc32c(0, block, PAGE_BYTES) == p->crc && get(block, 4) == magic && get(block + 8, 8) == a->lineage)
+	if (block && crc32c(0, block, PAGE_BYTES) == p->crc && get(block, 4) == magic && get(block + 8, 8) == a->lineage)
 		return block;
 	damaged(a, "a map node or liveness block is not what its pointer says", p);
 	return NULL;
@@ -271,6 +301,38 @@ static bool walk_volumes(struct audit *a)
 	return true;
 }
 
+/* ---- maps of tables ---- */
+
+typedef bool take_fn(struct audit *a, uint64_t number, const struct pointer *p);
+
+static bool walk_table_map(struct audit *a, const struct place *at, take_fn *take)
+{
+	uint32_t count;
+	const uint8_t *node = own(a, &at->p, true) ? map_node(a, at, &count) : NULL;
+
+	if (!node)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		struct place child = child_of(at, node, i, count);
+
+		if (at->level > 0 ? !walk_table_map(a, &child, take) :
+				    !take(a, get(node + ENTRIES_OFF + i * NODE_ENTRY_BYTES, 8), &child.p))
+			return false;
+	}
+	return true;
+}
+
+/* A map of tables: height and root as the lineage's record has them. */
+static bool walk_tables(struct audit *a, const uint8_t *record, take_fn *take)
+{
+	uint32_t height = (uint32_t)get(record, 4);
+	struct place root = { .p = get_pointer(record + 4), .level = height - 1, .end = UINT64_MAX };
+
+	if (height > LEVELS_MAX)
+		return wrong(a, "a map of tables is too high", height, 0);
+	return height == 0 || walk_table_map(a, &root, take);
+}
+
 /* ---- reference counts ---- */
 
 static bool take_page(struct audit *a, uint64_t number, const struct pointer *p)
@@ -292,33 +354,6 @@ static bool take_page(struct audit *a, uint64_t number, const struct pointer *p)
 	return true;
 }
 
-static bool walk_counts(struct audit *a, const struct place *at)
-{
-	uint32_t count;
-	const uint8_t *node = own(a, &at->p, true) ? map_node(a, at, &count) : NULL;
-
-	if (!node)
-		return false;
-	for (uint32_t i = 0; i < count; i++) {
-		struct place child = child_of(at, node, i, count);
-
-		if (at->level > 0 ? !walk_counts(a, &child) :
-				    !take_page(a, get(node + ENTRIES_OFF + i * NODE_ENTRY_BYTES, 8), &child.p))
-			return false;
-	}
-	return true;
-}
-
-static bool read_counts(struct audit *a, const uint8_t *lineage)
-{
-	uint32_t height = (uint32_t)get(lineage + 56, 4);
-	struct place root = { .p = get_pointer(lineage + 60), .level = height - 1, .end = UINT64_MAX };
-
-	if (height > LEVELS_MAX)
-		return wrong(a, "the map of counts is too high", height, 0);
-	return height == 0 || walk_counts(a, &root);
-}
-
 static bool compare_counts(const struct audit *a, uint32_t segno)
 {
 	const struct tally *t = a->tally[segno];
@@ -335,12 +370,41 @@ static bool compare_counts(const struct audit *a, uint32_t segno)
 
 /* ---- liveness ---- */
 
+static struct tally *new_tally(struct audit *a, const struct segment *segment)
+{
+	struct tally *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		abort();
+	t->segment = *segment;
+	a->tally[segment->segno] = t;
+	if (segment->segno >= a->segnos)
+		a->segnos = segment->segno + 1;
+	return t;
+}
+
+/* A segment that was moved. Its zones may be there yet. */
+static struct tally *moved_tally(struct audit *a, uint32_t segno)
+{
+	struct segment none = { .segno = segno };
+	struct tally *t = a->tally[segno] ? a->tally[segno] : new_tally(a, &none);
+
+	if (t->place)
+		return NULL;
+	t->place = malloc(SEGMENT_BLOCKS_MAX * sizeof(*t->place));
+	if (!t->place)
+		abort();
+	memset(t->place, 0xff, SEGMENT_BLOCKS_MAX * sizeof(*t->place));
+	return t;
+}
+
 static bool take_told(struct audit *a, const uint8_t *entry)
 {
 	uint32_t segno = (uint32_t)get(entry + 8, 4), live = (uint32_t)get(entry + 12, 4);
-	struct tally *t = segno < SEGNOS_MAX ? a->tally[segno] : NULL;
+	uint64_t grant = get(entry, 8);
+	struct tally *t = segno >= SEGNOS_MAX ? NULL : grant == 0 ? moved_tally(a, segno) : a->tally[segno];
 
-	if (!t || t->segment.grant != get(entry, 8) || t->told > 0 || live == 0)
+	if (!t || (grant != 0 && (t->place || t->segment.grant != grant)) || t->told > 0 || live == 0)
 		return wrong(a, "the liveness table names a segment that is not there, twice, or without need", segno,
 			     live);
 	t->told = live;
@@ -366,6 +430,59 @@ static bool read_table(struct audit *a, struct pointer p)
 	return true;
 }
 
+/* ---- places ---- */
+
+static bool take_places(struct audit *a, uint64_t number, const struct pointer *p)
+{
+	uint32_t parts = (segment_blocks(a->w->pool, a->policy) + PART_BLOCKS - 1) / PART_BLOCKS;
+	uint32_t segno = (uint32_t)(number / parts), first = (uint32_t)(number % parts) * PART_BLOCKS;
+	struct tally *t = segno < SEGNOS_MAX ? a->tally[segno] : NULL;
+	const uint8_t *block = own(a, p, true) ? content(a, p) : NULL;
+	uint32_t count = block ? (uint32_t)get(block + 12, 4) : 0, n = 0;
+	struct moved_to to = { NO_SEGNO, 0 };
+
+	if (!block || !t || !t->place)
+		return block ? wrong(a, "there are places for a segment that was not moved", segno, first) : false;
+	if (crc32c(0, block, PAGE_BYTES) != p->crc || get(block, 4) != PLACE_MAGIC || get(block + 4, 4) != segno ||
+	    get(block + 16, 8) != a->lineage || count == 0 || count > PIECES_MAX) {
+		damaged(a, "a place block is not what its pointer says", p);
+		return false;
+	}
+	for (uint32_t i = 0; i < PART_BLOCKS && first + i < SEGMENT_BLOCKS_MAX; i++) {
+		const uint8_t *piece = block + PIECES_OFF + (size_t)n * PIECE_BYTES;
+
+		if (n < count && get(piece, 4) == i) {
+			to = (struct moved_to){ (uint32_t)get(piece + 4, 4), (uint32_t)get(piece + 8, 4) };
+			n++;
+		}
+		if (!(block[PLACED_OFF + i / 8] >> i % 8 & 1))
+			continue;
+		t->place[first + i] = to;
+		to.index++;
+	}
+	return n == count || wrong(a, "a place block has pieces out of order", p->segno, p->index);
+}
+
+/* Every block in use has a place of its own, where the host has a block in use. */
+static bool count_hosted(const struct audit *a)
+{
+	for (uint32_t segno = 0; segno < a->segnos; segno++) {
+		const struct tally *t = a->tally[segno];
+
+		for (uint32_t i = 0; t && t->place && i < segment_blocks(a->w->pool, a->policy); i++) {
+			struct tally *host = t->found[i] > 0 ? host_of(a, &t->place[i]) : NULL;
+
+			if (t->found[i] == 0)
+				continue;
+			if (!host || host->hosted[t->place[i].index])
+				return wrong(a, "a moved block has no place, or not to itself", segno, i);
+			host->hosted[t->place[i].index] = true;
+			host->counted++;
+		}
+	}
+	return true;
+}
+
 static bool compare(const struct audit *a)
 {
 	for (uint32_t i = 0; i < a->segnos; i++) {
@@ -387,19 +504,18 @@ static bool compare(const struct audit *a)
 static void add_segment(void *arg, const struct segment *segment)
 {
 	struct audit *a = arg;
-	struct tally *t = calloc(1, sizeof(*t));
 
-	if (!t)
-		abort();
-	if (segment->segno >= SEGNOS_MAX || a->tally[segment->segno]) {
+	if (segment->segno >= SEGNOS_MAX || a->tally[segment->segno])
 		wrong(a, "a segment's number is too large, or taken", segment->segno, 0);
-		free(t);
-		return;
-	}
-	t->segment = *segment;
-	a->tally[segment->segno] = t;
-	if (segment->segno >= a->segnos)
-		a->segnos = segment->segno + 1;
+	else
+		new_tally(a, segment);
+}
+
+static void free_tally(struct tally *t)
+{
+	if (t)
+		free(t->place);
+	free(t);
 }
 
 static bool audit_lineage(struct world *w, const struct cat_obj *lineage)
@@ -413,10 +529,10 @@ static bool audit_lineage(struct world *w, const struct cat_obj *lineage)
 	a.policy = (struct policy){ record[4], record[5] };
 	a.ended = false;
 	segment_for_each(w->pool, lineage->id, add_segment, &a);
-	right = !sim_failed() && walk_volumes(&a) && read_counts(&a, record) &&
-		read_table(&a, get_pointer(record + 44)) && compare(&a);
+	right = !sim_failed() && read_table(&a, get_pointer(record + 44)) && walk_tables(&a, record + 72, take_places) &&
+		walk_volumes(&a) && walk_tables(&a, record + 56, take_page) && count_hosted(&a) && compare(&a);
 	while (a.segnos > 0) {
-		free(a.tally[--a.segnos]);
+		free_tally(a.tally[--a.segnos]);
 		a.tally[a.segnos] = NULL;
 	}
 	return right || (a.ended && !sim_failed());

@@ -102,6 +102,10 @@ static void check_error(struct client *c, const struct slot *s, int res)
 {
 	uint64_t since = c->world->model.requests[s->id].submitted;
 
+	if (res == -ESTALE && (c->superseded || s->handle != c->sv->handle)) {
+		model_refuse(&c->world->model, c->sv->model, s->id);
+		return;
+	}
 	if (!world_excuses(c->world, res, since))
 		sim_fail("volume %u: request %u failed with error %d, and nothing excuses it", c->sv->model->number,
 			 s->id, -res);
@@ -112,9 +116,9 @@ static void check_error(struct client *c, const struct slot *s, int res)
 static void check_answer(struct client *c, struct slot *s, int res)
 {
 	if (s->id == 0) {
-		if (res != -EINVAL)
-			sim_fail("volume %u: a request that makes no sense was answered with %d, not EINVAL",
-				 c->sv->model->number, res);
+		if (res != s->refusal)
+			sim_fail("volume %u: a request that must be refused was answered with %d, not %d",
+				 c->sv->model->number, res, s->refusal);
 		return;
 	}
 	if (res > 0)
@@ -154,14 +158,20 @@ static void done(struct vio *vio, int res)
 
 /* ---- questions ---- */
 
-static void send(struct client *c, struct slot *s)
+static void send_by(struct client *c, struct slot *s, struct volume *handle)
 {
 	s->client = c;
 	s->busy = true;
 	s->vio.done = done;
 	take_buffer(c, s);
 	c->flying++;
-	volume_submit(c->sv->handle, &s->vio);
+	s->handle = handle;
+	volume_submit(handle, &s->vio);
+}
+
+static void send(struct client *c, struct slot *s)
+{
+	send_by(c, s, c->sv->handle);
 }
 
 static void send_known(struct client *c, struct slot *s, enum vio_op op, uint32_t start, uint32_t count, bool fua)
@@ -192,6 +202,7 @@ static void send_nonsense(struct client *c, struct slot *s)
 	struct rng *rng = &c->world->rng;
 
 	s->id = 0;
+	s->refusal = -EINVAL;
 	s->vio = (struct vio){ .op = rng_per_mille(rng, 500) ? VIO_READ : VIO_WRITE, .len_bytes = 4096 };
 	switch (rng_below(rng, 3)) {
 	case 0: s->vio.off_bytes = (size + 4095) / 4096 * 4096 + rng_below(rng, 1000) * 4096; break;
@@ -396,6 +407,27 @@ void client_resume(struct client *client)
 {
 	client->stopping = false;
 	kick_soon(client);
+}
+
+bool client_is_rid(const struct client *client)
+{
+	for (uint32_t i = 0; i < SIM_DEPTH_MAX; i++) {
+		if (client->slot[i].busy && client->slot[i].handle != client->sv->handle)
+			return false;
+	}
+	return true;
+}
+
+void client_send_stale(struct client *client, struct volume *stale)
+{
+	struct slot *s = free_slot(client, SIM_DEPTH_MAX);
+
+	if (!s)
+		return;
+	s->id = 0;
+	s->refusal = -ESTALE;
+	s->vio = (struct vio){ .op = VIO_WRITE, .len_bytes = 4096 };
+	send_by(client, s, stale);
 }
 
 void client_discard_all(struct client *client)

@@ -11,8 +11,10 @@
 struct slot {
 	struct vio vio;
 	struct client *client;
-	uint32_t id; /* model's number of the request; 0: a request that must be refused */
+	uint32_t id; /* model's number of the request; 0: a request that must be refused, with: */
+	int refusal;
 	bool busy;
+	struct volume *handle; /* by which it was sent */
 	uint8_t *buf;
 	struct iovec iov[CLIENT_IOVS_MAX];
 };
@@ -27,6 +29,7 @@ struct client {
 	uint32_t depth, flying, left; /* left: requests still to make */
 	uint32_t following;           /* of them to be made now, as another client's has been answered */
 	bool stopping;
+	bool superseded; /* another handle may be the writer already: what is sent by this one may be refused */
 	uint64_t answered;  /* requests ever */
 	uint32_t hot;       /* slot around which much happens */
 	uint32_t relief_at; /* next slot to discard, UINT32_MAX: none */
@@ -40,6 +43,10 @@ void client_stop(struct client *client);
 /* After a crash. */
 void client_free(struct client *client);
 void client_resume(struct client *client);
+/* Nothing is in flight by another handle than the volume's. */
+bool client_is_rid(const struct client *client);
+/* Sends a write by a handle that must not write. Beyond the depth; not before client_is_rid. */
+void client_send_stale(struct client *client, struct volume *stale);
 /* Discards all of the volume, to give space back, beside whatever is in flight. */
 void client_discard_all(struct client *client);
 static inline bool client_done(const struct client *client)

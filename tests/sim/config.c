@@ -11,6 +11,7 @@
 #define MIB (1ull << 20)
 #define MS 1000000ull
 #define FILLS_ZONES_MIN 44u /* each volume holds some open segments whatever is in it */
+#define AGES_SEGMENTS_MIN 28u
 #define ZONES_MIN 48u       /* of a pool that is not to be filled: enough for some segments of each volume */
 
 static bool chance(struct rng *rng, uint32_t per_mille)
@@ -134,6 +135,46 @@ static void draw_filling(struct sim_config *c, struct rng *rng)
 	c->lives = (uint32_t)rng_range(rng, 1, 2);
 }
 
+/* What an aging pool holds besides its volume: some snapshots, and a clone or a volume of its own log. */
+static uint32_t draw_aging_forks(struct sim_config *c, struct rng *rng)
+{
+	if (c->snapshots_max == 0 || chance(rng, 300)) {
+		c->manage_ns = 0;
+		return 0;
+	}
+	c->manage_ns = rng_log_range(rng, 50000, 5 * MS);
+	c->snapshots_max = (uint32_t)rng_range(rng, 1, 2);
+	c->volumes_max = 2;
+	return c->snapshots_max + 1;
+}
+
+/* A pool just large enough, overwritten again and again in pieces: the cleaner has to move what is live. It is so without a
+ * disk that may be missing. */
+static void draw_aging(struct sim_config *c, struct rng *rng)
+{
+	uint32_t cols = c->policy.k + c->policy.m, forks = draw_aging_forks(c, rng);
+	uint64_t segments = AGES_SEGMENTS_MIN + (forks > 0 ? 16 : 0) + rng_below(rng, 20);
+	uint32_t disks = cols > 1 && c->disks > cols ? c->disks - 1 : c->disks;
+
+	c->zone_bytes = ZONE_BYTES_MIN;
+	c->volumes = 1;
+	c->huge = false;
+	for (uint32_t i = 0; i < SIM_DISKS_MAX; i++) {
+		c->disk[i].size_bytes = 4 * MIB + (segments * cols + disks - 1) / disks * c->zone_bytes;
+		if (c->disk[i].latency_ns > MS)
+			c->disk[i].latency_ns = MS;
+	}
+	c->window_sectors = segments * c->policy.k * (c->zone_bytes / 512) * rng_range(rng, 25, 60) / 100 / (1 + forks);
+	c->sizes = chance(rng, 300) ? SIZES_MIXED : SIZES_LARGE;
+	c->ops = (uint32_t)rng_range(rng, 400, 1600);
+	c->read_per_mille = (uint32_t)rng_range(rng, 50, 200);
+	c->zero_per_mille = c->zero_per_mille > 100 ? 100 : c->zero_per_mille;
+	c->overlay_entries_max = rng_log_range(rng, 512, 16384);
+	c->checkpoint_log_bytes = rng_log_range(rng, MIB, 32 * MIB);
+	c->outcomes = (uint32_t)rng_range(rng, 2, 5);
+	c->exhaustive_max = 0;
+}
+
 /* ---- faults ---- */
 
 static void on_all_disks(struct sim_config *c, enum sim_fault fault, uint32_t per_mille)
@@ -230,6 +271,10 @@ void config_draw(struct sim_config *config, uint64_t seed, uint32_t ops)
 		draw_bad_disk(config, &rng);
 	else if (!config->fills && chance(&rng, 350))
 		draw_fault(config, &rng);
+	rng_seed(&rng, seed, 4);         /* of its own: a seed that does not age stays what it was */
+	config->ages = !config->fills && chance(&rng, 40);
+	if (config->ages)
+		draw_aging(config, &rng);
 	if (ops > 0)
 		config->ops = ops;
 }
@@ -249,7 +294,7 @@ void config_print(const struct sim_config *c)
 	       "outcomes, "
 	       "%u per mille power losses%s%s%s%s\n",
 	       c->ops, c->depth, (int)c->sizes, c->read_per_mille, c->zero_per_mille, c->flush_per_mille,
-	       c->fua_per_mille, c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : "",
+	       c->fua_per_mille, c->lives, c->outcomes, c->power_per_mille, c->fills ? ", fills the pool" : c->ages ? ", ages the pool" : "",
 	       c->fail_memory ? ", allocations fail" : "", c->any_fault ? ", disks fail" : "",
 	       c->fail_recovery && c->any_fault ? " in recovery too" : "");
 	printf("  up to %u volumes and %u snapshots, %u per mille of operations are about them%s\n", c->volumes_max,

@@ -48,6 +48,7 @@ struct sim_config {
 	uint32_t nested_per_mille; /* of recoveries that crash again */
 
 	bool fills;             /* more is written than the pool holds */
+	bool ages;              /* the pool is written several times over */
 	bool fail_memory;       /* allocations fail in management operations */
 	bool fail_recovery;     /* faults also while opening */
 	bool lasting;           /* a fault that lasts may happen */

@@ -197,6 +197,8 @@ static int open_handles(struct world *w, struct err *err)
 	for (uint32_t i = 0; (sv = world_image(w, i)); i++) {
 		int rc = sv->size_found > 0 ? volume_open(w->vols, sv->name_found, &sv->handle, err) : 0;
 
+		if (rc == 0 && sv->handle)
+			manage_check_epoch(w, sv);
 		if (rc == 0)
 			continue;
 		sv->handle = NULL;

@@ -110,7 +110,7 @@ static bool all_done(const struct world *w)
 
 void manage_start_client(struct world *w, struct sim_volume *sv)
 {
-	if (sv->handle && !sv->client)
+	if (sv->handle && !sv->client && manage_activate(w, sv))
 		sv->client = client_start(w, sv, sv->left);
 	sv->left = 0;
 }
@@ -454,7 +454,7 @@ static void disk_life(struct world *w)
 	default: rc = volumes_scrub(w->vols);
 	}
 	trace(TRACE_MANAGE, MANAGE_DISK_LIFE, w->config.bad_disk, (uint64_t)-rc, 0);
-	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV)
+	if (rc < 0 && rc != -EBUSY && rc != -EALREADY && rc != -ENODEV && !world_excuses(w, rc, env_tick()))
 		sim_fail("disk life: error %d, %s", -rc, err.msg);
 }
 
@@ -507,7 +507,7 @@ static void operate(struct world *w)
 	static const enum manage_op choice[] = {
 		MANAGE_CREATE,   MANAGE_DELETE,     MANAGE_RENAME,     MANAGE_RESIZE,     MANAGE_RESIZE,
 		MANAGE_ADD_DISK, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_CHECKPOINT, MANAGE_LOOK,
-		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,   MANAGE_DISK_LIFE,
+		MANAGE_REOPEN,   MANAGE_REIMPORT,   MANAGE_NONSENSE,   MANAGE_DISK_LIFE,  MANAGE_TAKEOVER,
 	};
 	enum manage_op op = choice[rng_below(&w->rng, sizeof(choice) / sizeof(choice[0]))];
 	struct sim_volume *sv = w->volume[rng_below(&w->rng, w->volumes)];
@@ -539,6 +539,7 @@ static void operate(struct world *w)
 	case MANAGE_ADD_DISK: add_disk(w); break;
 	case MANAGE_CHECKPOINT: checkpoint(w, sv); break;
 	case MANAGE_LOOK: look(w); break;
+	case MANAGE_TAKEOVER: manage_takeover(w, sv); break;
 	case MANAGE_REOPEN: reopen(w, sv); break;
 	case MANAGE_REIMPORT: reimport(w); break;
 	case MANAGE_DISK_LIFE: disk_life(w); break;

@@ -160,6 +160,7 @@ void manage_rollback(struct world *w, struct sim_volume *snapshot)
 		sim_volume_name(snapshot, name);
 		w->pending.size_sectors = snapshot->model->size_sectors;
 		w->pending.snapshot = snapshot;
+		sv->epoch_max++;
 		since = manage_begin(w, MANAGE_ROLLBACK, sv, snapshot->model->number);
 		if (manage_end(w, volume_rollback(w->vols, name, &err), since, &err))
 			world_rolled_back(w, sv, snapshot);

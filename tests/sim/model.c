@@ -246,18 +246,23 @@ void model_flushed(struct model *model, struct model_volume *vol, uint64_t tick)
 	fold(model, vol);
 }
 
-void model_fail(struct model *model, struct model_volume *vol, uint32_t id)
+void model_refuse(struct model *model, struct model_volume *vol, uint32_t id)
 {
 	struct model_request *r = &model->requests[id];
 
 	r->state = REQUEST_FAILED;
 	r->done = model->tick();
-	if (changes(r)) {
+	if (changes(r))
 		id_list_remove(&vol->flying, id);
-		id_list_add(&vol->history, id);
-	}
 	free(r->seen);
 	r->seen = NULL;
+}
+
+void model_fail(struct model *model, struct model_volume *vol, uint32_t id)
+{
+	model_refuse(model, vol, id);
+	if (changes(&model->requests[id]))
+		id_list_add(&vol->history, id);
 }
 
 /* ---- resize ---- */

@@ -114,7 +114,10 @@ uint32_t model_submit(struct model *model, struct model_volume *vol, enum model_
 		      bool fua);
 /* WRITE, ZERO, FLUSH. */
 void model_acknowledge(struct model *model, struct model_volume *vol, uint32_t id);
+/* Nobody knows what of it has happened. */
 void model_fail(struct model *model, struct model_volume *vol, uint32_t id);
+/* It has not happened. */
+void model_refuse(struct model *model, struct model_volume *vol, uint32_t id);
 /* All completed up to this tick is durable. */
 void model_flushed(struct model *model, struct model_volume *vol, uint64_t tick);
 /* READ: content as stamps. False: it cannot be right; why says so. */

@@ -35,6 +35,8 @@ struct sim_volume {
 	uint64_t size_found; /* sectors; 0: not there */
 	char name_found[VOLUME_NAME_BYTES];
 	struct volume *handle; /* this life's, NULL: closed */
+	uint64_t epoch;        /* the last that was acknowledged ... */
+	uint64_t epoch_max;    /* ... and tried */
 	struct client *client; /* this life's, NULL: none */
 	uint32_t left;         /* requests still to make in this life, kept while there is no client */
 };
@@ -51,6 +53,7 @@ enum manage_op {
 	MANAGE_CLONE,
 	MANAGE_ROLLBACK,
 	MANAGE_VERIFY,
+	MANAGE_TAKEOVER,
 	MANAGE_CHECKPOINT,
 	MANAGE_LOOK,
 	MANAGE_REOPEN,
@@ -202,7 +205,16 @@ void manage_fork_nonsense(struct world *w);
 /* With one volume left, and nothing in it, the space is back. */
 bool manage_space_comes_back(struct world *w);
 
-/* --- manage.c for manage_fork.c --- */
+/* --- manage_epoch.c --- */
+
+/* Its epoch is one that it may have. */
+void manage_check_epoch(struct world *w, const struct sim_volume *sv);
+/* The volume's handle becomes its writer, unless it is. False: a fault forbids it. */
+bool manage_activate(struct world *w, struct sim_volume *sv);
+/* Another handle becomes the writer while the client works, and serves it from then on. */
+void manage_takeover(struct world *w, struct sim_volume *sv);
+
+/* --- manage.c for manage_fork.c and manage_epoch.c --- */
 
 /* Notes the operation as pending; tick at which it begins. */
 uint64_t manage_begin(struct world *w, enum manage_op op, struct sim_volume *sv, uint64_t argument);

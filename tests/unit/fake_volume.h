@@ -28,6 +28,10 @@ struct volume {
 	uint64_t fua;                  /* vios that asked for it */
 	uint64_t longest_bytes;
 	bool closed;
+	uint64_t epoch;
+	int refuse;                    /* what claims end with */
+	bool taken;                    /* by another writer */
+	uint64_t claims, rests;
 };
 
 static inline void fake_volume_init(struct volume *volume, struct loop *loop, uint64_t size_bytes)
@@ -163,6 +167,47 @@ struct loop *volume_loop(const struct volume *volume)
 void volume_close(struct volume *volume)
 {
 	volume->closed = true;
+}
+
+struct volume *volume_dup(const struct volume *volume)
+{
+	return NULL;
+}
+
+uint64_t volume_id(const struct volume *volume)
+{
+	return 1;
+}
+
+int volume_activate(struct volume *volume, const struct volume_claim *claim, struct err *err)
+{
+	if (volume->refuse)
+		return err_set(err, volume->refuse, "refused");
+	if (claim->epoch != volume->epoch)
+		return err_set(err, -ESTALE, "stale");
+	volume->epoch++;
+	volume->claims++;
+	return 0;
+}
+
+int volume_resume(struct volume *volume, struct err *err)
+{
+	return volume->refuse ? err_set(err, volume->refuse, "refused") : 0;
+}
+
+void volume_rest(struct volume *volume)
+{
+	volume->rests++;
+}
+
+uint64_t volume_epoch(const struct volume *volume)
+{
+	return volume->epoch;
+}
+
+bool volume_is_held(const struct volume *volume)
+{
+	return volume->taken;
 }
 
 void volume_watch_add(struct volume *volume, struct volume_watch *watch)

@@ -934,22 +934,50 @@ TEST_ON(2, damage_of_the_newest_checkpoint_on_all_disks_is_refused)
 	must_refuse("damaged on every disk that has it");
 }
 
+/* A crash kept the header of the newest checkpoint from disk 1. Where it is. */
+static uint64_t rig_with_unfinished(struct rig *rig, struct model *model, bool without_some)
+{
+	uint8_t header[CAT_BLOCK_BYTES];
+	uint64_t checkpoint;
+
+	model_clear(model);
+	rig_format(rig, &media);
+	rig->cat->without_some = without_some;
+	assert_int_equal(commit_one(rig->cat, model, 7, 300), 0);
+	medium_read(&media.medium[1], layout.half[(rig->cat->generation + 1) % 2].checkpoint_off, header, sizeof(header));
+	assert_int_equal(catalog_checkpoint(rig->cat), 0);
+	checkpoint = checkpoint_off(rig);
+	medium_write(&media.medium[1], checkpoint, header, sizeof(header));
+	rig_close(rig);
+	return checkpoint;
+}
+
+TEST_ON(2, unfinished_checkpoint_that_is_damaged_does_not_count)
+{
+	struct model model;
+	struct rig rig;
+
+	rot(0, rig_with_unfinished(&rig, &model, false) + 4096 + 10);
+	must_load(&model);
+}
+
+TEST_ON(2, damaged_checkpoint_of_a_pool_without_some_disks_is_refused)
+{
+	struct model model;
+	struct rig rig;
+
+	rot(0, rig_with_unfinished(&rig, &model, true) + 4096 + 10);
+	must_refuse("damaged on every disk that has it");
+}
+
 TEST_ON(2, newest_checkpoint_is_brought_to_a_disk_that_lacks_it)
 {
 	static const uint8_t zeroes[CAT_BLOCK_BYTES];
-	uint8_t header[CAT_BLOCK_BYTES];
 	struct err err = { "" };
 	struct model model;
 	struct rig rig;
 
-	model_clear(&model);
-	rig_format(&rig, &media);
-	assert_int_equal(commit_one(rig.cat, &model, 7, 300), 0);
-	medium_read(&media.medium[1], layout.half[(rig.cat->generation + 1) % 2].checkpoint_off, header, sizeof(header));
-	assert_int_equal(catalog_checkpoint(rig.cat), 0);
-	medium_write(&media.medium[1], checkpoint_off(&rig), header, sizeof(header));
-	rig_close(&rig);
-
+	(void)rig_with_unfinished(&rig, &model, false);
 	rig_open(&rig, &media);
 	assert_int_equal(catalog_load(rig.cat, &err), 0);
 	assert_true(rig.cat->disks[1]->behind && !rig.cat->disks[0]->behind);
@@ -1466,6 +1494,8 @@ int main(void)
 		cmocka_unit_test(damage_of_a_record_on_all_disks_is_refused_if_later_ones_exist),
 		cmocka_unit_test(damage_of_the_last_record_on_all_disks_looks_like_a_crash),
 		cmocka_unit_test(damage_of_the_newest_checkpoint_on_all_disks_is_refused),
+		cmocka_unit_test(unfinished_checkpoint_that_is_damaged_does_not_count),
+		cmocka_unit_test(damaged_checkpoint_of_a_pool_without_some_disks_is_refused),
 		cmocka_unit_test(newest_checkpoint_is_brought_to_a_disk_that_lacks_it),
 		cmocka_unit_test(disk_from_the_past_is_refused),
 		cmocka_unit_test(disk_without_a_catalog_gets_one),

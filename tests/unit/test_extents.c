@@ -38,7 +38,7 @@ static void open_all(struct rig *rig, uint64_t size_bytes)
 	assert_int_equal(pool_create(&pool_opts, &disk, 1, &rig->pool, &err), 0);
 	assert_int_equal(volumes_open(rig->pool, &opts, &rig->vols, &err), 0);
 	assert_int_equal(volume_create(rig->vols, &create, &err), 0);
-	assert_int_equal(volume_open(rig->vols, "web0", &rig->vol, &err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "web0", &rig->vol, &err), 0);
 }
 
 static void close_all(struct rig *rig)

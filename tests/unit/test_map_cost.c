@@ -33,7 +33,7 @@ struct rig {
 static void open_volumes(struct rig *rig)
 {
 	assert_int_equal(volumes_open(rig->pool, &rig->opts, &rig->vols, &rig->err), 0);
-	assert_int_equal(volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
 }
 
 static void open_all(struct rig *rig)
@@ -47,7 +47,7 @@ static void open_all(struct rig *rig)
 	assert_int_equal(pool_create(&pool_opts, &disk, 1, &rig->pool, &rig->err), 0);
 	assert_int_equal(volumes_open(rig->pool, &rig->opts, &rig->vols, &rig->err), 0);
 	assert_int_equal(volume_create(rig->vols, &opts, &rig->err), 0);
-	assert_int_equal(volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
 }
 
 static void close_volumes(struct rig *rig)

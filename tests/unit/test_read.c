@@ -45,7 +45,7 @@ static void make_volume(struct rig *rig)
 	assert_int_equal(pool_create(&pool_opts, disks, 1, &rig->pool, &rig->err), 0);
 	open_volumes(rig);
 	assert_int_equal(volume_create(rig->vols, &opts, &rig->err), 0);
-	assert_int_equal(volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
 }
 
 static void close_volumes(struct rig *rig)
@@ -74,7 +74,7 @@ static void make_cold_mib(struct rig *rig)
 	assert_int_equal(request(rig, VIO_WRITE, 0, VIO_BYTES_MAX), 0);
 	close_volumes(rig);
 	open_volumes(rig);
-	assert_int_equal(volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
 	rig->media.medium[0].reads = 0;
 }
 

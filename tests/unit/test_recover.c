@@ -56,7 +56,7 @@ static int reopen(struct rig *rig)
 {
 	import(rig);
 	open_volumes(rig);
-	return volume_open(rig->vols, "v", &rig->vol, &rig->err);
+	return unit_volume_open(rig->vols, "v", &rig->vol, &rig->err);
 }
 
 static void close_all(struct rig *rig)
@@ -100,7 +100,7 @@ static void make_and_crash(struct rig *rig)
 	assert_int_equal(pool_create(&pool_opts, disks, DISKS, &rig->pool, &rig->err), 0);
 	open_volumes(rig);
 	assert_int_equal(volume_create(rig->vols, &opts, &rig->err), 0);
-	assert_int_equal(volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "v", &rig->vol, &rig->err), 0);
 	write_log(rig);
 	crash(rig);
 }

@@ -97,7 +97,7 @@ static int change(struct rig *rig, struct image *image, enum vio_op op, uint32_t
 	struct volume *vol;
 	int rc = 0;
 
-	assert_int_equal(volume_open(rig->vols, image->name, &vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, image->name, &vol, &rig->err), 0);
 	for (uint32_t i = 0; op == VIO_WRITE && i < count && rc == 0; i++) {
 		rig->stamps++;
 		for (uint32_t w = 0; w < BLOCK_BYTES / 4; w++)
@@ -119,7 +119,7 @@ static void check_image(struct rig *rig, const struct image *image)
 {
 	struct volume *vol;
 
-	assert_int_equal(volume_open(rig->vols, image->name, &vol, &rig->err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, image->name, &vol, &rig->err), 0);
 	for (uint32_t i = 0; i < BLOCKS; i++) {
 		assert_int_equal(unit_volume_request(vol, VIO_READ, (uint64_t)i * BLOCK_BYTES, BLOCK_BYTES, rig->buf), 0);
 		if (rig->buf[0] != image->stamp[i])

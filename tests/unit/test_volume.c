@@ -66,7 +66,7 @@ static void make_volume(struct rig *rig, uint64_t size_bytes)
 	struct err err = { "" };
 
 	assert_int_equal(volume_create(rig->vols, &opts, &err), 0);
-	assert_int_equal(volume_open(rig->vols, "web0", &rig->vol, &err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "web0", &rig->vol, &err), 0);
 }
 
 static int request(struct rig *rig, enum vio_op op, uint64_t off, uint64_t len, void *buf)
@@ -119,7 +119,7 @@ static void random_changes(void *arg)
 		volume_close(rig->vol);
 		volumes_close(rig->vols);
 		open_volumes(rig);
-		assert_int_equal(volume_open(rig->vols, "web0", &rig->vol, &err), 0);
+		assert_int_equal(unit_volume_open(rig->vols, "web0", &rig->vol, &err), 0);
 		check_all(rig);
 	}
 	volume_close(rig->vol);

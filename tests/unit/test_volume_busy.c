@@ -10,6 +10,7 @@
 #include "pool/disks/disk_int.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_loop.h"
+#include "tests/unit/unit_volume.h"
 
 #define DISKS 2
 #define SLOWLY "delay-us=1000000"
@@ -267,7 +268,7 @@ static void cancel_scene(void *arg)
 
 	open_pool(rig, "64M");
 	make_volume(rig, "a", WRITES * MIB);
-	assert_int_equal(volume_open(rig->vols, "a", &vol, &err), 0);
+	assert_int_equal(unit_volume_open(rig->vols, "a", &vol, &err), 0);
 	waiting = fill(vol, reqs, &cancelled);
 	assert_true(waiting > 1 && waiting < WRITES);
 	submit(vol, &patient, VIO_WRITE, 0, MIB, NULL);

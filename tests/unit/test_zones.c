@@ -109,7 +109,7 @@ static void data_leaves_the_reserve_on_every_disk(void **state)
 	add(0, 300);
 	add(1, 1000);
 	add(2, 4);
-	assert_true(zones.reserve >= 1304 / 64);
+	assert_true(zones.reserve >= 1304 / 32);
 	while (take(2, GRANT_DATA, at) == 0)
 		;
 	while (take(1, GRANT_DATA, at) == 0)
@@ -132,21 +132,84 @@ static void reserve_of_a_small_pool_is_at_most_a_quarter(void **state)
 	add(1, 8);
 	assert_int_equal(zones.reserve, 4);
 	add(2, 200);
-	assert_true(zones.reserve >= 4 && zones.reserve <= 6);
+	assert_true(zones.reserve >= 8 && zones.reserve <= 10);
 }
 
-static void pool_is_low_below_an_eighth_above_the_reserve(void **state)
+static void zones_are_wanted_below_a_mark_above_the_reserve(void **state)
 {
 	struct zone_addr at;
 
-	add(0, 640);
-	assert_false(zones.low);
+	add(0, 640);                         /* reserve 20, mark 10 */
+	assert_int_equal(zones.wanted, 0);
 	for (uint32_t free = 640; free-- > 1;) {
 		assert_int_equal(take(1, GRANT_RESERVE, &at), 0);
-		assert_int_equal(zones.low, free < 10 + 80);
+		assert_int_equal(zones.wanted, free < 20 + 10 ? 20 + 2 * 10 - free : 0);
 	}
 	add(1, 640);
-	assert_false(zones.low);
+	assert_int_equal(zones.wanted, 0);
+}
+
+static void mark_of_a_small_pool_is_four_zones_but_at_most_an_eighth(void **state)
+{
+	struct zone_addr at;
+
+	add(0, 64);                          /* reserve 8 */
+	while (zones.free > 8 + 4)
+		assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 0);
+	assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 8 + 2 * 4 - 11);
+	zones_release(&zones);
+	add(0, 16);                          /* reserve 4 */
+	while (zones.free > 4 + 2)
+		assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 0);
+	assert_int_equal(take(1, GRANT_DATA, &at), 0);
+	assert_int_equal(zones.wanted, 4 + 2 * 2 - 5);
+}
+
+static void wide_segments_make_reserve_and_mark_larger(void **state)
+{
+	struct zone_addr at[4];
+
+	for (uint32_t id = 0; id < 4; id++)
+		add(id, 100);
+	assert_int_equal(zones.reserve, 4 * 3); /* 12.5 zones */
+	assert_int_equal(take(4, GRANT_DATA, at), 0);
+	assert_int_equal(zones.reserve, 4 * 8);
+	while (zones.free >= 4 * (8 + 4)) {
+		assert_int_equal(zones.wanted, 0);
+		assert_int_equal(take(4, GRANT_DATA, at), 0);
+	}
+	assert_int_equal(zones.wanted, 4 * (8 + 2 * 4) - zones.free);
+}
+
+static void refused_grant_makes_zones_wanted(void **state)
+{
+	struct zone_addr at[2];
+
+	add(0, 400);
+	add(1, 40);
+	while (take(2, GRANT_RESERVE, at) == 0)
+		;
+	assert_int_equal(zones.disks[1].free, 0);
+	assert_true(zones.wanted > 0);       /* though there are many on the other disk */
+	zones_give_back(&zones, at, 2);
+	assert_int_equal(zones.wanted, 0);
+}
+
+static void segments_are_counted_by_the_disks_that_have_room_for_their_columns(void **state)
+{
+	add(0, 10);
+	add(1, 3);
+	assert_int_equal(zones_segments(&zones, (struct policy){ 1, 0 }), 13);
+	assert_int_equal(zones_segments(&zones, (struct policy){ 1, 1 }), 3);
+	add(2, 4);
+	assert_int_equal(zones_segments(&zones, (struct policy){ 1, 1 }), 7);
+	assert_int_equal(zones_segments(&zones, (struct policy){ 2, 1 }), 3);
+	zones_set_in_use(&zones, 1, false);
+	assert_int_equal(zones_segments(&zones, (struct policy){ 2, 1 }), 4); /* with a column less */
+	assert_int_equal(zones_segments(&zones, (struct policy){ 3, 1 }), 0);
 }
 
 static void too_few_disks_take_nothing(void **state)
@@ -263,7 +326,11 @@ int main(void)
 		zone_test(avoided_disk_is_used_only_without_another_choice),
 		zone_test(data_leaves_the_reserve_on_every_disk),
 		zone_test(reserve_of_a_small_pool_is_at_most_a_quarter),
-		zone_test(pool_is_low_below_an_eighth_above_the_reserve),
+		zone_test(zones_are_wanted_below_a_mark_above_the_reserve),
+		zone_test(mark_of_a_small_pool_is_four_zones_but_at_most_an_eighth),
+		zone_test(wide_segments_make_reserve_and_mark_larger),
+		zone_test(refused_grant_makes_zones_wanted),
+		zone_test(segments_are_counted_by_the_disks_that_have_room_for_their_columns),
 		zone_test(too_few_disks_take_nothing),
 		zone_test(with_too_few_disks_in_use_the_last_columns_get_no_zone),
 		zone_test(zone_is_taken_once),

@@ -1,6 +1,8 @@
 /* Requests on volumes, for tests: see unit_volume.h. */
 #include "tests/unit/unit_volume.h"
 
+#include <string.h>
+
 #include "pool/runtime/fiber.h"
 
 struct request {
@@ -35,4 +37,18 @@ int unit_volume_request(struct volume *volume, enum vio_op op, uint64_t off_byte
 	while (!r.done)
 		fiber_park();
 	return r.res;
+}
+
+int unit_volume_open(struct volumes *volumes, const char *name, struct volume **out, struct err *err)
+{
+	int rc = volume_open(volumes, name, out, err);
+	struct volume_claim claim = { .nonce = 1, .holder = "the test" };
+
+	if (rc < 0 || strchr(name, '@'))
+		return rc;
+	claim.epoch = volume_epoch(*out);
+	rc = volume_activate(*out, &claim, err);
+	if (rc < 0)
+		volume_close(*out);
+	return rc;
 }
