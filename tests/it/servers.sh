@@ -63,6 +63,7 @@ server_start() {
 server_kill() {
     kill -KILL "$(pid_of "$1")"
     wait_until 10 gone "$(pid_of "$1")"
+    wait_until 10 test -s "$tmp/$1.rc" # the last that is written for it
 }
 
 servers_start() {
