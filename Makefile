@@ -224,7 +224,7 @@ TEST_TIMEOUT_S ?= 900
 CHECK_SEEDS    ?= 1..2000
 
 LINTS    := $(filter-out %/functions.sh,$(wildcard tests/lint/*.sh))
-IT_TESTS := $(filter-out %/functions.sh %/guest.sh %/vmm.sh %/runner.sh,$(wildcard tests/it/*.sh))
+IT_TESTS := $(filter-out %/functions.sh %/guest.sh %/servers.sh %/vmm.sh %/network-soak.sh %/runner.sh,$(wildcard tests/it/*.sh))
 # They have sanitizers of their own, so one variant is enough.
 FUZZ_TEST    := $(if $(filter release,$(VARIANT)),$(wildcard tests/fuzz/check.sh))
 MUTANTS_TEST := $(wildcard tests/mutants/check.sh)
@@ -290,6 +290,15 @@ demo: ## install what is missing, build, show a guest on a volume surviving kill
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all
 	@tools/demo.sh
+
+.PHONY: demo-network soak-network
+demo-network: ## the same for an erasure-coded volume across iSCSI targets and an NBD server, one of which is killed
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+	@tools/demo-network.sh
+
+soak-network: all ## kill and restart targets at random under verified load: ROUNDS=n (200), SEED=n
+	@tests/it/network-soak.sh
 
 # ---- what it takes ----
 

@@ -105,6 +105,23 @@ static void joiner_release(struct joiner *joiner)
 	mem_free(joiner->bitmap);
 }
 
+/* disk_spare.can_do_without: whoever sees its I/O fail goes on without the disk. */
+static bool can_do_without(void *arg, struct disk *disk)
+{
+	const struct pool *pool = arg;
+	uint64_t grant;
+
+	for (uint32_t id = 0; id < POOL_DISKS_MAX; id++) {
+		const struct pool_disk *pd = pool->disks[id];
+
+		if (!pd || pd->disk != disk)
+			continue;
+		return atomic_load(&pd->failed) ||
+		       (pool_losses(pool) < pool->losses_max && segments_whole_without(pool, id, &grant));
+	}
+	return true;
+}
+
 static void joiner_join(struct joiner *joiner, struct pool *pool)
 {
 	const struct label *label = &joiner->pd->label;
@@ -115,6 +132,8 @@ static void joiner_join(struct joiner *joiner, struct pool *pool)
 	zones_add_disk(&pool->zones, label->disk_id, label->zone_count, joiner->bitmap);
 	number_domains(pool);
 	pool_set_use(pool, label->disk_id);
+	if (joiner->pd->disk)
+		disk_set_spare(joiner->pd->disk, &(struct disk_spare){ can_do_without, pool });
 }
 
 int pool_attach(struct pool *pool, struct disk *disk, const struct label *label)

@@ -214,6 +214,12 @@ void disk_set_mark(struct disk *disk, const struct disk_mark *mark)
 		disk->ops->set_mark(disk, mark);
 }
 
+void disk_set_spare(struct disk *disk, const struct disk_spare *spare)
+{
+	if (disk->ops->set_spare)
+		disk->ops->set_spare(disk, spare);
+}
+
 const char *disk_away(const struct disk *disk)
 {
 	return disk->ops->away ? disk->ops->away(disk) : NULL;

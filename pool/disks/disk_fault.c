@@ -375,6 +375,11 @@ static void fault_set_mark(struct disk *disk, const struct disk_mark *mark)
 	disk_set_mark(fault_of(disk)->inner, mark);
 }
 
+static void fault_set_spare(struct disk *disk, const struct disk_spare *spare)
+{
+	disk_set_spare(fault_of(disk)->inner, spare);
+}
+
 static const char *fault_away(const struct disk *disk)
 {
 	return disk_away(container_of(disk, struct fault_disk, disk)->inner);
@@ -385,6 +390,7 @@ static const struct disk_ops fault_ops = {
 	.submit = fault_submit,
 	.close = fault_close,
 	.set_mark = fault_set_mark,
+	.set_spare = fault_set_spare,
 	.away = fault_away,
 };
 

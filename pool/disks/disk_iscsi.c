@@ -3,7 +3,7 @@
  *	secret-file=PATH         CHAP: the secret of USER
  *	initiator=NAME           how we call ourselves (INITIATOR_DEFAULT followed by the host's name)
  *	header-digest=crc32c     insist on it; otherwise the target decides
- *	timeout=S, give-up=S     see disk_remote.h
+ *	timeout=S, stall=S, give-up=S   see disk_remote.h
  *
  * Reads go straight into the caller's pieces of memory, writes out of the keep. libiscsi's own reconnecting is off: it would
  * send again what it has, and check nothing. Its errors therefore end the session.
@@ -172,6 +172,7 @@ static const struct disk_ops iscsi_disk_ops = {
 	.submit = remote_submit,
 	.close = remote_close,
 	.set_mark = remote_set_mark,
+	.set_spare = remote_set_spare,
 	.away = remote_away,
 };
 

@@ -4,7 +4,7 @@
  *	tls-certificates=DIR   ca-cert.pem, and client-cert.pem with client-key.pem if the server asks for one
  *	tls-psk-file=PATH      pre-shared keys instead; the user is the one of the URI, or of the process
  *	tls-verify-peer=false  any certificate will do
- *	timeout=S, give-up=S   see disk_remote.h
+ *	timeout=S, stall=S, give-up=S   see disk_remote.h
  *
  * The socket is connected here, since libnbd would look up names on our loop; the handshake is libnbd's. Replies come by its
  * callbacks, from within its functions, in which nothing of libnbd may be called: they only hand the request back.
@@ -325,6 +325,7 @@ static const struct disk_ops nbd_disk_ops = {
 	.submit = remote_submit,
 	.close = remote_close,
 	.set_mark = remote_set_mark,
+	.set_spare = remote_set_spare,
 	.away = remote_away,
 };
 

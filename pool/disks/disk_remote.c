@@ -365,6 +365,29 @@ static bool cut_first(struct remote *remote, struct list *queue)
 	return whole;
 }
 
+/* ---- giving up ---- */
+
+static bool is_over(const struct remote *remote, struct disk_io *io, uint64_t now_ns)
+{
+	if (!io)
+		return false;
+	return remote->dispensable ||
+	       (remote->give_up_ns && now_ns - rio_of(io)->since_ns >= remote->give_up_ns);
+}
+
+/* I/O that no request stands for. */
+static void give_up_queue(struct remote *remote, struct list *queue, uint64_t now_ns)
+{
+	list_for_each_safe(node, next, queue) {
+		struct disk_io *io = io_of_node(node);
+
+		if (!is_over(remote, io, now_ns))
+			continue;
+		list_del(node);
+		part_done(io, -ETIMEDOUT);
+	}
+}
+
 /* ---- the pump ---- */
 
 /* Sooner than the engine, if it leaves much unflushed. */
@@ -443,6 +466,9 @@ static void pump(struct task *task)
 		while (!list_empty(&remote->write_queue) && cut_first(remote, &remote->write_queue))
 			;
 		flush_keep(remote);
+	} else if (remote->dispensable) {
+		give_up_queue(remote, &remote->queue, loop_now_ns(remote->home));
+		give_up_queue(remote, &remote->write_queue, loop_now_ns(remote->home));
 	}
 	if (remote->state != REMOTE_DOWN && !remote->lost)
 		push_out(remote);
@@ -472,29 +498,13 @@ static uint64_t tick_ns(const struct remote *remote)
 
 	if (remote->give_up_ns && remote->give_up_ns < least_ns)
 		least_ns = remote->give_up_ns;
+	if (remote->patience_ns < least_ns)
+		least_ns = remote->patience_ns;
 	ns = least_ns / 8;
 	return ns < TICK_NS_MIN ? TICK_NS_MIN : ns > TICK_NS_MAX ? TICK_NS_MAX : ns;
 }
 
-static bool is_over(const struct remote *remote, struct disk_io *io, uint64_t now_ns)
-{
-	return io && remote->give_up_ns && now_ns - rio_of(io)->since_ns >= remote->give_up_ns;
-}
-
-/* I/O that no request stands for. */
-static void give_up_queue(struct remote *remote, struct list *queue, uint64_t now_ns)
-{
-	list_for_each_safe(node, next, queue) {
-		struct disk_io *io = io_of_node(node);
-
-		if (!is_over(remote, io, now_ns))
-			continue;
-		list_del(node);
-		part_done(io, -ETIMEDOUT);
-	}
-}
-
-/* Without a session the library holds no memory of ours, so requests can be given up. */
+/* What waits for a session is not with the library, so it can be given up. */
 static void give_up_requests(struct remote *remote, uint64_t now_ns)
 {
 	list_for_each_safe(node, next, &remote->again) {
@@ -529,20 +539,62 @@ static bool a_flying_is_over(struct remote *remote, uint64_t now_ns)
 	return false;
 }
 
+static bool has_waited(const struct remote *remote, struct disk_io *io, uint64_t now_ns)
+{
+	return io && now_ns - rio_of(io)->since_ns >= remote->patience_ns;
+}
+
+static bool one_of_reqs_has_waited(const struct remote *remote, const struct list *reqs, uint64_t now_ns)
+{
+	list_for_each(node, reqs) {
+		struct remote_req *req = list_entry(node, struct remote_req, node);
+
+		if (has_waited(remote, req->kept ? req->kept->io : req->io, now_ns))
+			return true;
+	}
+	return false;
+}
+
+/* Queues are in order of age. */
+static bool first_has_waited(const struct remote *remote, const struct list *queue, uint64_t now_ns)
+{
+	return !list_empty(queue) && has_waited(remote, io_of_node(queue->next), now_ns);
+}
+
+static bool a_kept_has_waited(struct remote *remote, uint64_t now_ns)
+{
+	for (uint64_t n = remote->keep.first; n < remote->keep.end; n++)
+		if (has_waited(remote, keep_at(&remote->keep, n)->io, now_ns))
+			return true;
+	return false;
+}
+
+static void judge_patience(struct remote *remote, uint64_t now_ns)
+{
+	bool waited = remote->dispensable || first_has_waited(remote, &remote->queue, now_ns) ||
+		      first_has_waited(remote, &remote->write_queue, now_ns) ||
+		      one_of_reqs_has_waited(remote, &remote->flying, now_ns) ||
+		      one_of_reqs_has_waited(remote, &remote->again, now_ns) || a_kept_has_waited(remote, now_ns);
+
+	remote->dispensable = waited && remote->spare.can_do_without &&
+			      remote->spare.can_do_without(remote->spare.arg, &remote->disk);
+}
+
 static void tick(struct timer *timer)
 {
 	struct remote *remote = container_of(timer, struct remote, watchdog);
 	uint64_t now_ns = loop_now_ns(remote->home);
 
 	remote->watching = false;
+	judge_patience(remote, now_ns);
 	if (!list_empty(&remote->flying) &&
 	    (now_ns - remote->heard_ns >= remote->timeout_ns || a_flying_is_over(remote, now_ns)))
 		remote_lost(remote, "the server does not answer");
 	give_up_queue(remote, &remote->queue, now_ns);
 	give_up_queue(remote, &remote->write_queue, now_ns);
-	if (remote->state == REMOTE_DOWN)
+	if (remote->state != REMOTE_UP)
 		give_up_requests(remote, now_ns);
-	else if (!remote->lost)
+	if (remote->state != REMOTE_DOWN && !remote->lost)
 		remote_send_again(remote, remote->state != REMOTE_UP);
 	remote_pump_soon(remote);
 }

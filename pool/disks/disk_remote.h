@@ -25,6 +25,7 @@
 #define REMOTE_REQS_MAX 128 /* sent and not answered */
 #define REMOTE_PIECE_BYTES (1u << 20)
 #define REMOTE_TIMEOUT_S 30 /* default of the option timeout= */
+#define REMOTE_STALL_S 5    /* of stall= */
 #define REMOTE_TRIES_MAX 40
 #define REMOTE_DISCARD_BYTES (128u << 20)
 
@@ -98,7 +99,9 @@ struct remote {
 	struct loop *home;
 	struct remote_geometry geometry;
 	struct disk_mark mark;
+	struct disk_spare spare;
 	uint64_t timeout_ns, give_up_ns; /* 0: never */
+	uint64_t patience_ns;            /* I/O that waited so long fails if the disk can be done without */
 
 	/* Requests. */
 	struct list queue, write_queue; /* disk_io: not, or not wholly, cut into requests */
@@ -111,6 +114,7 @@ struct remote {
 	bool pump_posted;
 	struct timer watchdog;
 	bool watching;
+	bool dispensable;  /* I/O has waited for patience_ns, and the disk can be done without: until a session is there */
 	uint64_t heard_ns; /* when the server last answered, or had nothing to answer */
 
 	/* Session. */
@@ -129,7 +133,7 @@ struct remote {
 
 /* --- for drivers ------------------------------------------------------------------------------------------ */
 
-/* Takes the options that all network disks have (timeout, give-up). */
+/* Takes the options that all network disks have (timeout, stall, give-up). */
 int remote_options(struct remote *remote, struct disk_uri *uri, struct err *err) __attribute__((warn_unused_result));
 /* Begins the first session and makes a disk of it. `remote` is zeroed but for what is the driver's, and options. On failure it
  * is freed. Fiber; waits. */
@@ -146,6 +150,7 @@ void remote_lost(struct remote *remote, const char *why);
 void remote_submit(struct disk *disk, struct disk_io *io);
 void remote_close(struct disk *disk);
 void remote_set_mark(struct disk *disk, const struct disk_mark *mark);
+void remote_set_spare(struct disk *disk, const struct disk_spare *spare);
 const char *remote_away(const struct disk *disk);
 
 /* Looks a host up without blocking the loop. Fiber; waits. At least one address, or -errno and a message. */

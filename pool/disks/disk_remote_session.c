@@ -20,6 +20,8 @@
 #define CONNECT_NS_MAX (10ull * 1000000000)
 #define MARK_BLOCK_BYTES 4096
 #define REWRITE_DEPTH 16
+/* What is noticed by looking at the clock now and then, twice, is noticed late. */
+#define PATIENCE_SHORT_NS (1200ull * 1000000)
 
 static struct remote *remote_of(struct disk *disk)
 {
@@ -240,6 +242,7 @@ static int session_begin(struct remote *remote, struct err *err)
 		return ret;
 	}
 	remote->state = REMOTE_UP;
+	remote->dispensable = false;
 	remote_send_again(remote, false);
 	remote_pump_soon(remote);
 	return 0;
@@ -283,12 +286,15 @@ static void session_main(void *arg)
 
 int remote_options(struct remote *remote, struct disk_uri *uri, struct err *err)
 {
-	uint64_t timeout_s = REMOTE_TIMEOUT_S, give_up_s = 0;
+	uint64_t timeout_s = REMOTE_TIMEOUT_S, stall_s = REMOTE_STALL_S, give_up_s = 0;
 	int ret = disk_uri_opt_number(uri, "timeout", 1, 3600, &timeout_s, err);
 
 	if (!ret)
+		ret = disk_uri_opt_number(uri, "stall", 2, 3600, &stall_s, err);
+	if (!ret)
 		ret = disk_uri_opt_number(uri, "give-up", 1, 86400, &give_up_s, err);
 	remote->timeout_ns = timeout_s * 1000000000ull;
+	remote->patience_ns = stall_s * 1000000000ull - PATIENCE_SHORT_NS;
 	remote->give_up_ns = give_up_s * 1000000000ull;
 	return ret;
 }
@@ -392,6 +398,11 @@ void remote_close(struct disk *disk)
 void remote_set_mark(struct disk *disk, const struct disk_mark *mark)
 {
 	remote_of(disk)->mark = *mark;
+}
+
+void remote_set_spare(struct disk *disk, const struct disk_spare *spare)
+{
+	remote_of(disk)->spare = *spare;
 }
 
 const char *remote_away(const struct disk *disk)

@@ -2,8 +2,6 @@
 # A pool of an NBD export and an iSCSI LUN under verified load, while their servers are killed, restarted and stopped.
 #
 #   ROUNDS=8   kills of each server        SEED=N   of the moments
-#
-# nbdkit's cache filter holds what is not flushed in memory of its own, so a kill loses it.
 # shellcheck source=tests/it/functions.sh
 . "$(dirname "$0")/functions.sh"
 requires_poold
@@ -11,55 +9,13 @@ requires nbdkit nbdinfo tgtd tgtadm jq
 
 rounds=${ROUNDS:-8}
 RANDOM=${SEED:-$RANDOM}
-export TGT_IPC_SOCKET=$tmp/tgt
-iqn=iqn.2024-01.test:disk
-port=$((20000 + RANDOM % 10000))
-nbd_uri="nbd+unix:///?socket=$tmp/nbd.socket&timeout=2"
-iscsi_uri="iscsi://127.0.0.1:$port/$iqn/1?timeout=2"
-truncate -s 1G "$disk_dir/nbd" "$disk_dir/lun"
-
-nbd_start() {
-    rm -f "$tmp/nbd.socket"
-    launch nbd nbdkit --foreground --unix "$tmp/nbd.socket" --filter=cache file "$disk_dir/nbd" cache=writeback
-    wait_until 10 nbdinfo --size "nbd+unix:///?socket=$tmp/nbd.socket" >/dev/null
-}
-
-tgt() {
-    tgtadm -C 1 --lld iscsi "$@"
-}
-
-iscsi_start() {
-    rm -f "$tmp"/tgt.*
-    launch iscsi tgtd -f --iscsi "portal=127.0.0.1:$port" -C 1
-    wait_until 10 tgt --op show --mode target
-    tgt --op new --mode target --tid 1 -T $iqn
-    tgt --op new --mode logicalunit --tid 1 --lun 1 -b "$disk_dir/lun"
-    tgt --op bind --mode target --tid 1 -I ALL
-}
-
-# server_kill NAME
-server_kill() {
-    kill -KILL "$(pid_of "$1")"
-    wait_until 10 gone "$(pid_of "$1")"
-}
-
-servers_end() {
-    server_kill nbd
-    server_kill iscsi
-}
-
-# disk_is URI STATE
-disk_is() {
-    [[ $(ctl --json pool show tank | jq -r --arg disk "$1" '.disks[] | select(.disk == $disk).state') == "$2" ]]
-}
-
-all_online() {
-    disk_is "$nbd_uri" online && disk_is "$iscsi_uri" online
-}
-
-bench() {
-    "$BUILD/vhost-bench" --socket "$tmp/v.vhost" "$@"
-}
+# shellcheck source=tests/it/servers.sh
+. "$(dirname "$0")/servers.sh"
+server_make nbd nbd 1G
+server_make iscsi iscsi 1G
+nbd_uri=$(server_uri nbd timeout=2)
+iscsi_uri=$(server_uri iscsi timeout=2)
+port=${server_port[iscsi]}
 
 load_start() {
     launch load "$BUILD/vhost-bench" --socket "$tmp/v.vhost" --rw randrw --bs 4k --depth 32 --flush-every 64 --range 256m \
@@ -79,10 +35,10 @@ survives_kills() {
             sleep "0.$((RANDOM % 9 + 1))"
             server_kill $server
             sleep "0.$((RANDOM % 4))"
-            "${server}_start"
+            server_start $server
         done
     done
-    wait_until 20 all_online
+    wait_until 20 servers_online
     load_is_well
 }
 
@@ -90,13 +46,13 @@ survives_a_hang() {
     load_start 8
     sleep 1
     kill -STOP "$(pid_of nbd)"
-    wait_until 10 disk_is "$nbd_uri" away
+    wait_until 10 server_disk_is nbd away
     kill -KILL "$(pid_of nbd)"
-    nbd_start
+    server_start nbd
     kill -STOP "$(pid_of iscsi)"
-    wait_until 10 disk_is "$iscsi_uri" away
+    wait_until 10 server_disk_is iscsi away
     kill -CONT "$(pid_of iscsi)"
-    wait_until 20 all_online
+    wait_until 20 servers_online
     load_is_well
 }
 
@@ -113,7 +69,7 @@ tells_what_is_missing() {
         return 1
     fi
     grep "no connection to.*Connection refused" "$tmp/missing"
-    nbd_start
+    server_start nbd
     ctl pool import "$nbd_uri" "$iscsi_uri"
 }
 
@@ -123,11 +79,11 @@ discovered() {
 }
 
 tells_what_servers_offer() {
-    tgt --op new --mode target --tid 2 -T iqn.2024-01.test:secret
-    tgt --op new --mode logicalunit --tid 2 --lun 7 -b "$disk_dir/lun"
-    tgt --op bind --mode target --tid 2 -I ALL
-    tgt --op new --mode account --user guest --password twelve-chars
-    tgt --op bind --mode account --tid 2 --user guest
+    tgt iscsi --op new --mode target --tid 2 -T iqn.2024-01.test:secret
+    tgt iscsi --op new --mode logicalunit --tid 2 --lun 7 -b "$disk_dir/iscsi"
+    tgt iscsi --op bind --mode target --tid 2 -I ALL
+    tgt iscsi --op new --mode account --user guest --password twelve-chars
+    tgt iscsi --op bind --mode account --tid 2 --user guest
     echo twelve-chars >"$tmp/secret"
     echo wrong-secret >"$tmp/wrong"
     if ctl disk discover "iscsi://127.0.0.1:$port?timeout=1" 2>"$tmp/why"; then
@@ -135,7 +91,7 @@ tells_what_servers_offer() {
     fi
     grep "no option 'timeout'" "$tmp/why"
     discovered "iscsi://127.0.0.1:$port" | tee "$tmp/found"
-    grep -x "iscsi://127.0.0.1:$port/$iqn/1 1073741824 " "$tmp/found"
+    grep -x "iscsi://127.0.0.1:$port/iqn.2024-01.test:iscsi/1 1073741824 " "$tmp/found"
     grep "^iscsi://127.0.0.1:$port/iqn.2024-01.test:secret 0 portal" "$tmp/found"
     discovered "iscsi://guest@127.0.0.1:$port?secret-file=$tmp/secret" |
         grep -x "iscsi://guest@127.0.0.1:$port/iqn.2024-01.test:secret/7?secret-file=$tmp/secret 1073741824 "
@@ -143,13 +99,12 @@ tells_what_servers_offer() {
     discovered "iscsi://guest@127.0.0.1:$port?secret-file=$tmp/wrong" | grep -c 'secret?secret-file=.* 0 portal'
     [[ $(discovered "nbd+unix:///?socket=$tmp/nbd.socket") == "nbd+unix:///?socket=$tmp/nbd.socket 0 " ]]
     ctl disk discover "nbd+unix:///?socket=$tmp/nbd.socket" | grep DISK
-    tgt --op delete --force --mode target --tid 2
+    tgt iscsi --op delete --force --mode target --tid 2
 }
 
 cleanup_fn servers_end
 cleanup_fn end_launched poold
-nbd_start
-iscsi_start
+servers_start
 poold_start
 run_test "servers tell what disks they offer" tells_what_servers_offer
 ctl pool create tank "$nbd_uri" "$iscsi_uri"

@@ -452,6 +452,64 @@ static void io_is_given_up_when_asked_for(void **state)
 	run(io_is_given_up_when_asked_for_body);
 }
 
+struct judge {
+	bool spare;
+	uint32_t asked;
+};
+
+static bool judge(void *arg, struct disk *disk)
+{
+	struct judge *judge = arg;
+
+	judge->asked++;
+	return judge->spare;
+}
+
+/* Hung, asked for and needed: it waits. No longer needed: all I/O fails, more of it at once. Back: as if nothing had been. */
+static void a_disk_that_hangs_fails_once_it_is_dispensable_body(void)
+{
+	char *out = suite_pattern(CROWD * 64 * KIB, 1), *in = suite_pattern(CROWD * 64 * KIB, 2);
+	struct judge needed = { .spare = false };
+	struct disk *disk;
+	uint64_t begin_ns;
+
+	make_file("disk", 64 * MIB);
+	serve_file_with_cache("disk");
+	disk = open_more("&stall=2");
+	disk_set_spare(disk, &(struct disk_spare){ judge, &needed });
+	assert_int_equal(disk_write(disk, 0, out, MIB), 0);
+	for (int op = DISK_READ; op <= DISK_WRITE; op++) {
+		needed.spare = false;
+		needed.asked = 0;
+		unit_server_signal(server, SIGSTOP);
+		crowd_start(disk, op, op == DISK_READ ? in : out);
+		fiber_sleep_ns(2500 * MS);
+		assert_true(needed.asked > 1);
+		needed.spare = true;
+		begin_ns = loop_now_ns(loop_self());
+		assert_int_equal(crowd_wait(), CROWD);
+		assert_true(loop_now_ns(loop_self()) - begin_ns < 1500 * MS);
+		begin_ns = loop_now_ns(loop_self());
+		assert_int_equal(disk_read(disk, 0, in, MIB), -ETIMEDOUT);
+		assert_true(loop_now_ns(loop_self()) - begin_ns < 200 * MS);
+		unit_server_signal(server, SIGCONT);
+		while (disk_away(disk))
+			fiber_sleep_ns(10 * MS);
+		assert_int_equal(disk_read(disk, 0, in, MIB), 0);
+	}
+	assert_int_equal(disk_write(disk, 0, out, MIB), 0);
+	assert_int_equal(disk_read(disk, 0, in, MIB), 0);
+	assert_memory_equal(in, out, MIB);
+	disk_close(disk);
+	free(out);
+	free(in);
+}
+
+static void a_disk_that_hangs_fails_once_it_is_dispensable(void **state)
+{
+	run(a_disk_that_hangs_fails_once_it_is_dispensable_body);
+}
+
 /* ---- another disk ---- */
 
 static void wait_until_away_says(struct disk *disk, const char *part)
@@ -665,6 +723,7 @@ int main(void)
 		TEST(io_waits_for_the_server),
 		TEST(a_server_that_hangs_is_left),
 		TEST(io_is_given_up_when_asked_for),
+		TEST(a_disk_that_hangs_fails_once_it_is_dispensable),
 		TEST(another_disk_is_not_written),
 		TEST(errors_come_through),
 		TEST(after_a_failed_flush_none_succeeds),
