@@ -54,7 +54,7 @@ LIBS        := $(ENGINE_LIBS) $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null) 
 # ---- sources ----
 
 REACTOR_SRCS := $(wildcard pool/runtime/reactor*.c pool/runtime/offload.c)
-DRIVERS_SRCS := $(foreach driver,file open ram remote iscsi nbd,$(wildcard pool/disks/disk_$(driver)*.c))
+DRIVERS_SRCS := $(foreach driver,file open discover ram remote iscsi nbd,$(wildcard pool/disks/disk_$(driver)*.c))
 REAL_SRCS    := $(REACTOR_SRCS) $(DRIVERS_SRCS)
 BASE_SRCS    := $(wildcard pool/base/*.c)
 RUNTIME_SRCS := $(filter-out $(REACTOR_SRCS),$(wildcard pool/runtime/*.c))

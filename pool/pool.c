@@ -105,7 +105,7 @@ static void joiner_release(struct joiner *joiner)
 	mem_free(joiner->bitmap);
 }
 
-/* disk_spare.can_do_without: whoever sees its I/O fail goes on without the disk. */
+/* disk_expendable.can_do_without: whoever sees its I/O fail goes on without the disk. */
 static bool can_do_without(void *arg, struct disk *disk)
 {
 	const struct pool *pool = arg;
@@ -133,7 +133,7 @@ static void joiner_join(struct joiner *joiner, struct pool *pool)
 	number_domains(pool);
 	pool_set_use(pool, label->disk_id);
 	if (joiner->pd->disk)
-		disk_set_spare(joiner->pd->disk, &(struct disk_spare){ can_do_without, pool });
+		disk_set_expendable(joiner->pd->disk, &(struct disk_expendable){ can_do_without, pool });
 }
 
 int pool_attach(struct pool *pool, struct disk *disk, const struct label *label)

@@ -214,7 +214,7 @@ void disk_set_mark(struct disk *disk, const struct disk_mark *mark)
 		disk->ops->set_mark(disk, mark);
 }
 
-void disk_set_spare(struct disk *disk, const struct disk_spare *spare)
+void disk_set_expendable(struct disk *disk, const struct disk_expendable *spare)
 {
 	if (disk->ops->set_spare)
 		disk->ops->set_spare(disk, spare);

@@ -58,7 +58,7 @@ struct disk_mark {
 
 /* Who can tell whether a disk that hangs can be done without: its I/O then fails instead of waiting on. Asked again and again
  * while I/O waits. */
-struct disk_spare {
+struct disk_expendable {
 	bool (*can_do_without)(void *arg, struct disk *disk); /* loop of the disk's opener; does not wait */
 	void *arg;
 };
@@ -75,7 +75,7 @@ struct disk_ops {
 	void (*set_mark)(struct disk *disk, const struct disk_mark *mark);
 	/* Optional, for disks whose I/O may wait for a server: remembers whom to ask when it has waited too long. Loop of the
 	 * opener. */
-	void (*set_spare)(struct disk *disk, const struct disk_spare *spare);
+	void (*set_spare)(struct disk *disk, const struct disk_expendable *spare);
 	/* Optional. Why the disk cannot be reached at present, NULL if it can. Loop of the opener; valid until it gives way. */
 	const char *(*away)(const struct disk *disk);
 };
@@ -129,7 +129,7 @@ int disk_flush(struct disk *disk);
 /* Tells the disk by what it is known, or that it is known by nothing any more (count 0). Loop of the opener. */
 void disk_set_mark(struct disk *disk, const struct disk_mark *mark);
 /* Tells the disk whom to ask whether it can be done without. Loop of the opener; arg is good until the disk is closed. */
-void disk_set_spare(struct disk *disk, const struct disk_spare *spare);
+void disk_set_expendable(struct disk *disk, const struct disk_expendable *spare);
 /* Why a disk cannot be reached at present (its I/O waits), or NULL. Loop of the opener; valid until it gives way. */
 const char *disk_away(const struct disk *disk);
 

@@ -32,13 +32,19 @@ int disk_discover(const char *uri, struct disk_finder *finder, struct err *err)
 
 static void encode(char *to, size_t room_bytes, const char *path)
 {
+	static const char digits[] = "0123456789abcdef";
 	size_t used_bytes = 0;
 
 	for (const char *at = path; *at && used_bytes + 4 <= room_bytes; at++) {
-		if (strchr("%?#@&= ", *at) || *at <= ' ' || *at == '\x7f')
-			used_bytes += (size_t)sprintf(to + used_bytes, "%%%02x", (unsigned char)*at);
-		else
+		unsigned char byte = (unsigned char)*at;
+
+		if (!strchr("%?#@&= ", byte) && byte > ' ' && byte < 0x7f) {
 			to[used_bytes++] = *at;
+			continue;
+		}
+		to[used_bytes++] = '%';
+		to[used_bytes++] = digits[byte >> 4];
+		to[used_bytes++] = digits[byte & 15];
 	}
 	to[used_bytes] = '\0';
 }

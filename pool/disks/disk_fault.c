@@ -375,9 +375,9 @@ static void fault_set_mark(struct disk *disk, const struct disk_mark *mark)
 	disk_set_mark(fault_of(disk)->inner, mark);
 }
 
-static void fault_set_spare(struct disk *disk, const struct disk_spare *spare)
+static void fault_set_spare(struct disk *disk, const struct disk_expendable *spare)
 {
-	disk_set_spare(fault_of(disk)->inner, spare);
+	disk_set_expendable(fault_of(disk)->inner, spare);
 }
 
 static const char *fault_away(const struct disk *disk)

@@ -99,7 +99,7 @@ struct remote {
 	struct loop *home;
 	struct remote_geometry geometry;
 	struct disk_mark mark;
-	struct disk_spare spare;
+	struct disk_expendable spare;
 	uint64_t timeout_ns, give_up_ns; /* 0: never */
 	uint64_t patience_ns;            /* I/O that waited so long fails if the disk can be done without */
 
@@ -150,7 +150,7 @@ void remote_lost(struct remote *remote, const char *why);
 void remote_submit(struct disk *disk, struct disk_io *io);
 void remote_close(struct disk *disk);
 void remote_set_mark(struct disk *disk, const struct disk_mark *mark);
-void remote_set_spare(struct disk *disk, const struct disk_spare *spare);
+void remote_set_spare(struct disk *disk, const struct disk_expendable *spare);
 const char *remote_away(const struct disk *disk);
 
 /* Looks a host up without blocking the loop. Fiber; waits. At least one address, or -errno and a message. */

@@ -400,7 +400,7 @@ void remote_set_mark(struct disk *disk, const struct disk_mark *mark)
 	remote_of(disk)->mark = *mark;
 }
 
-void remote_set_spare(struct disk *disk, const struct disk_spare *spare)
+void remote_set_spare(struct disk *disk, const struct disk_expendable *spare)
 {
 	remote_of(disk)->spare = *spare;
 }

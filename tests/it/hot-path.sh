@@ -77,8 +77,9 @@ strace -o /dev/null true 2>/dev/null || skip_all "strace may not trace here"
 cleanup_fn end_launched poold
 start_counted
 [[ -s $tmp/calls ]] || skip_all "poold takes no preloaded library"
-# Zones of a size that large disks have: a segment that is granted and freed costs some allocations.
-ctl pool create tank "ram:$((volume_mib * 4))M" --zone-size 32M
+# Zones of a size that large disks have: a segment that is granted and freed costs some allocations. Room enough for little
+# to be moved before it is overwritten.
+ctl pool create tank "ram:$((volume_mib * 8))M" --zone-size 32M
 make_volume v "${volume_mib}M"
 load --rw write --bs 1m --depth 4 --count $((volume_mib * 5))
 # Until what is kept from one checkpoint to the next is there.

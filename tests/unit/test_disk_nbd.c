@@ -476,7 +476,7 @@ static void a_disk_that_hangs_fails_once_it_is_dispensable_body(void)
 	make_file("disk", 64 * MIB);
 	serve_file_with_cache("disk");
 	disk = open_more("&stall=2");
-	disk_set_spare(disk, &(struct disk_spare){ judge, &needed });
+	disk_set_expendable(disk, &(struct disk_expendable){ judge, &needed });
 	assert_int_equal(disk_write(disk, 0, out, MIB), 0);
 	for (int op = DISK_READ; op <= DISK_WRITE; op++) {
 		needed.spare = false;
