@@ -161,6 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	server.conf.read_only = features & 2;
 	list_init(&server.conns);
 	waitq_init(&server.changed);
+	fmutex_init(&server.claiming);
 	nbd_buffers_init(&server.buffers);
 	timer_init(&conn.deadline, NULL);
 	list_init(&conn.node);

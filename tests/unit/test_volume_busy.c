@@ -314,6 +314,45 @@ static void requests_that_wait_for_space_can_be_taken_back(void **state)
 	play(cancel_scene);
 }
 
+static uint32_t count_done(const struct request *reqs)
+{
+	uint32_t done = 0;
+
+	for (uint32_t i = 0; i < WRITES; i++)
+		done += reqs[i].done;
+	return done;
+}
+
+/* Each time that all is discarded, what waits fills the pool once more. */
+static void refill_scene(void *arg)
+{
+	struct rig *rig = arg;
+	struct request *reqs = calloc(WRITES, sizeof(*reqs)), discard;
+	struct err err = { "" };
+	struct volume *vol;
+
+	open_pool(rig, "64M");
+	make_volume(rig, "a", WRITES * MIB);
+	assert_int_equal(unit_volume_open(rig->vols, "a", &vol, &err), 0);
+	assert_true(fill(vol, reqs, NULL) > 0);
+	for (uint32_t before = count_done(reqs), now; before < WRITES; before = now) {
+		submit(vol, &discard, VIO_DISCARD, 0, WRITES * MIB, NULL);
+		fiber_sleep_ns(20000000000ull);
+		assert_true(discard.done && discard.res == 0);
+		now = count_done(reqs);
+		if (now == before)
+			fail_msg("%u of %u writes are done, and no more will", now, WRITES);
+	}
+	volume_close(vol);
+	close_pool(rig);
+	free(reqs);
+}
+
+static void a_full_pool_goes_on_whenever_all_is_discarded(void **state)
+{
+	play(refill_scene);
+}
+
 /* ---- writes that do not wait for ever ---- */
 
 #define SECOND_NS 1000000000ull
@@ -423,6 +462,7 @@ int main(void)
 		cmocka_unit_test(volumes_can_be_looked_at_during_a_shrink),
 		cmocka_unit_test(volumes_can_be_looked_at_during_a_rename),
 		cmocka_unit_test(requests_that_wait_for_space_can_be_taken_back),
+		cmocka_unit_test(a_full_pool_goes_on_whenever_all_is_discarded),
 		cmocka_unit_test(writes_fail_after_a_time_where_that_is_asked_for),
 	};
 
