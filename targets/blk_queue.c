@@ -261,17 +261,6 @@ static bool send_next(struct request *req)
 	return false;
 }
 
-/* A read that failed may have written too. */
-static void note_read(struct request *req)
-{
-	struct virtq *virtq = req->queue->conf.virtq;
-
-	if (req->vio.op != VIO_READ || !virtq_is_logged(virtq))
-		return;
-	for (uint32_t i = 0; i < req->vio.iov_count; i++)
-		virtq_wrote(virtq, req->vio.iov[i].iov_base, req->vio.iov[i].iov_len);
-}
-
 static void vio_done(struct vio *vio, int res)
 {
 	struct request *req = container_of(vio, struct request, vio);
@@ -284,7 +273,6 @@ static void vio_done(struct vio *vio, int res)
 			queue_free(queue);
 		return;
 	}
-	note_read(req);
 	if (res == 0 && req->left_bytes > 0)
 		pass_data(req);
 	if (res == 0 && send_next(req))
@@ -445,8 +433,6 @@ static void start_get_id(struct request *req, const struct virtq_chain *chain)
 	slice(req, chain->iov + chain->out_count, chain->in_count, 0, len);
 	for (uint32_t i = 0; i < req->iov_count; i++) {
 		memcpy(req->iov[i].iov_base, serial, req->iov[i].iov_len);
-		if (virtq_is_logged(req->queue->conf.virtq))
-			virtq_wrote(req->queue->conf.virtq, req->iov[i].iov_base, req->iov[i].iov_len);
 		serial += req->iov[i].iov_len;
 	}
 	/* A longer buffer's rest is not written, so the status behind it is not counted either. */
@@ -543,8 +529,6 @@ static uint32_t give_back(struct blk_queue *queue)
 		struct request *req = list_entry(node, struct request, node);
 
 		*(volatile uint8_t *)req->status = req->result;
-		if (virtq_is_logged(queue->conf.virtq))
-			virtq_wrote(queue->conf.virtq, req->status, 1);
 		virtq_push(queue->conf.virtq, req->head,
 			   req->result == VIRTIO_BLK_S_OK ? req->used_bytes : req->failed_bytes);
 		given++;

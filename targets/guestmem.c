@@ -255,20 +255,6 @@ void *guestmem_ptr(struct guestmem *mem, uint64_t gpa, uint64_t len_bytes)
 	return piece.iov_len == len_bytes ? piece.iov_base : NULL;
 }
 
-bool guestmem_gpa(const struct guestmem *mem, const void *ptr, uint64_t *gpa)
-{
-	for (uint32_t i = 0; i < mem->count; i++) {
-		const struct region *region = &mem->region[i];
-		uintptr_t base = (uintptr_t)sharemem_base(region->mem);
-
-		if ((uintptr_t)ptr < base || (uintptr_t)ptr - base >= region->slot.len_bytes)
-			continue;
-		*gpa = region->slot.gpa + ((uintptr_t)ptr - base);
-		return true;
-	}
-	return false;
-}
-
 void *guestmem_user_ptr(struct guestmem *mem, uint64_t uva, uint64_t len_bytes)
 {
 	for (uint32_t i = 0; i < mem->count; i++) {

@@ -52,8 +52,6 @@ int guestmem_iov(struct guestmem *mem, uint64_t gpa, uint64_t len_bytes, struct 
 void *guestmem_ptr(struct guestmem *mem, uint64_t gpa, uint64_t len_bytes);
 /* The same by user address. */
 void *guestmem_user_ptr(struct guestmem *mem, uint64_t uva, uint64_t len_bytes);
-/* The guest address of a pointer that was handed out; false: it is of another table. */
-bool guestmem_gpa(const struct guestmem *mem, const void *ptr, uint64_t *gpa);
 /* Copies out of guest memory, once, across regions. 0 or -EFAULT. */
 int guestmem_read(struct guestmem *mem, uint64_t gpa, void *into, uint32_t len_bytes);
 

@@ -186,8 +186,7 @@ static int check_range(int fd, uint64_t off_bytes, uint64_t len_bytes)
 		return -errno;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
-	/* Of the page in which the file ends, the rest can be touched too. */
-	return end_bytes <= ((uint64_t)st.st_size + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES ? 0 : -ERANGE;
+	return end_bytes <= (uint64_t)st.st_size ? 0 : -ERANGE;
 }
 
 static int map_pages(struct sharemem *mem, int fd, uint64_t off_bytes, uint64_t len_bytes, uint64_t page_bytes)

@@ -18,7 +18,7 @@
 struct sharemem;
 
 /* Maps [off_bytes, off_bytes + len_bytes) of a regular file, readable and writable. The caller keeps fd and may close it.
- * off_bytes and len_bytes must be multiples of 4 KiB, the range inside the file's pages. 0 or -errno:
+ * off_bytes and len_bytes must be multiples of 4 KiB, the range inside the file. 0 or -errno:
  * -EINVAL misaligned, empty or no regular file; -ERANGE leaves the file; -EPERM a file system that could stall us;
  * -ENOSPC too many mappings; what mmap says. */
 int sharemem_map(int fd, uint64_t off_bytes, uint64_t len_bytes, struct sharemem **out)

@@ -98,14 +98,6 @@ static_assert(sizeof(struct vhost_inflight) == 24, "inflight description");
 #define VHOST_RING_FD_INDEX_MASK 0xffull
 #define VHOST_RING_FD_NONE 0x100ull
 
-/* The bitmap of SET_LOG_BASE, in the file that comes along. */
-struct vhost_log {
-	le64 len_bytes;
-	le64 off_bytes;
-};
-static_assert(sizeof(struct vhost_log) == 16, "log");
-
-#define VHOST_F_LOG_ALL_BIT 26
 #define VHOST_F_PROTOCOL_FEATURES_BIT 30
 
 enum vhost_protocol_feature {
@@ -133,7 +125,6 @@ enum vhost_protocol_feature {
 	X(RESET_OWNER, 4, 0, 0, 0, 0, VHOST_P_NONE)                                                  \
 	X(SET_MEM_TABLE, 5, VHOST_TABLE_HEAD_BYTES, sizeof(struct vhost_table), 0,                   \
 	  VHOST_TABLE_REGIONS_MAX, VHOST_P_NONE)                                                     \
-	X(SET_LOG_BASE, 6, sizeof(struct vhost_log), sizeof(struct vhost_log), 1, 1, VHOST_P_LOG_SHMFD)  \
 	X(SET_VRING_NUM, 8, STATE_BYTES, STATE_BYTES, 0, 0, VHOST_P_NONE)                            \
 	X(SET_VRING_ADDR, 9, sizeof(struct vhost_addr), sizeof(struct vhost_addr), 0, 0, VHOST_P_NONE) \
 	X(SET_VRING_BASE, 10, STATE_BYTES, STATE_BYTES, 0, 0, VHOST_P_NONE)                          \
@@ -152,7 +143,6 @@ enum vhost_protocol_feature {
 	  VHOST_P_INFLIGHT_SHMFD)                                                                    \
 	X(SET_INFLIGHT_FD, 32, VHOST_INFLIGHT_BYTES_MIN, sizeof(struct vhost_inflight), 1, 1,        \
 	  VHOST_P_INFLIGHT_SHMFD)                                                                    \
-	X(RESET_DEVICE, 34, 0, 0, 0, 0, VHOST_P_RESET_DEVICE)                                        \
 	X(GET_MAX_MEM_SLOTS, 36, 0, 0, 0, 0, VHOST_P_CONFIGURE_MEM_SLOTS)                            \
 	X(ADD_MEM_REG, 37, sizeof(struct vhost_slot), sizeof(struct vhost_slot), 1, 1,               \
 	  VHOST_P_CONFIGURE_MEM_SLOTS)                                                               \
@@ -180,7 +170,6 @@ union vhost_payload {
 	struct vhost_slot slot;
 	struct vhost_config config;
 	struct vhost_inflight inflight;
-	struct vhost_log log;
 };
 #define VHOST_PAYLOAD_BYTES_MAX sizeof(union vhost_payload)
 

@@ -17,7 +17,7 @@
 
 #define BIT(n) (1ull << (n))
 #define PROTOCOL_FEATURES                                                                                        \
-	(BIT(VHOST_P_MQ) | BIT(VHOST_P_LOG_SHMFD) | BIT(VHOST_P_RESET_DEVICE) | BIT(VHOST_P_REPLY_ACK) | BIT(VHOST_P_BACKEND_REQ) | BIT(VHOST_P_CONFIG) |              \
+	(BIT(VHOST_P_MQ) | BIT(VHOST_P_REPLY_ACK) | BIT(VHOST_P_BACKEND_REQ) | BIT(VHOST_P_CONFIG) |              \
 	 BIT(VHOST_P_INFLIGHT_SHMFD) | BIT(VHOST_P_CONFIGURE_MEM_SLOTS))
 
 /* ---- answers ---- */
@@ -37,7 +37,7 @@ static void answer_u64(struct vhost_session *s, uint64_t value)
 
 static uint64_t offered_features(const struct vhost_session *s)
 {
-	return blk_dev_features(&s->vu->dev) | BIT(VHOST_F_LOG_ALL_BIT) | BIT(VHOST_F_PROTOCOL_FEATURES_BIT);
+	return blk_dev_features(&s->vu->dev) | BIT(VHOST_F_PROTOCOL_FEATURES_BIT);
 }
 
 static int get_features(struct vhost_session *s)
@@ -52,12 +52,9 @@ static int set_features(struct vhost_session *s)
 
 	if (features & ~offered_features(s))
 		return -EOPNOTSUPP;
-	/* Of all features the log alone comes and goes while rings run. */
-	if (vhost_session_any_started(s) && (features ^ s->env.features) & ~BIT(VHOST_F_LOG_ALL_BIT))
+	if (vhost_session_any_started(s) && features != s->env.features)
 		return -EBUSY;
 	s->env.features = features;
-	for_each_ring(ring, s)
-		vhost_ring_relog(ring);
 	s->has_features = true;
 	if (!(features & BIT(VHOST_F_PROTOCOL_FEATURES_BIT)))
 		for_each_ring(ring, s)
@@ -315,47 +312,6 @@ static int set_inflight_fd(struct vhost_session *s)
 	return 0;
 }
 
-/* ---- the log of written pages ---- */
-
-static int set_log_base(struct vhost_session *s)
-{
-	const struct vhost_log *given = &s->msg.payload.log;
-	struct dirtylog *log;
-	int rc = dirtylog_map(s->msg.fd[0], le64_get(given->off_bytes), le64_get(given->len_bytes), &log);
-
-	if (rc < 0)
-		return rc;
-	dirtylog_put(s->env.log);
-	s->env.log = log;
-	for_each_ring(ring, s)
-		vhost_ring_relog(ring);
-	answer_u64(s, 0);
-	return 0;
-}
-
-/* ---- the device as a whole ---- */
-
-/* What was negotiated and the memory stay; the rings begin a new life. */
-static int reset_device(struct vhost_session *s)
-{
-	int rc = vhost_session_drain_all(s, s->vu->drain_ns_max);
-
-	if (rc < 0) {
-		vhost_session_resume_all(s);
-		return rc;
-	}
-	for_each_ring(ring, s) {
-		vhost_ring_abandon(ring, true);
-		vhost_ring_close(ring);
-		vhost_ring_reset(ring);
-	}
-	inflight_put(s->env.inflight);
-	s->env.inflight = NULL;
-	s->vu->dev.writeback = true;
-	vhost_user_rest(s->vu);
-	return 0;
-}
-
 /* ---- messages to one ring ---- */
 
 static struct vhost_ring *find_ring(struct vhost_session *s, uint32_t index)
@@ -384,16 +340,13 @@ static int set_vring_addr(struct vhost_session *s)
 	struct virtq_addr addr = { le64_get(msg->desc_uva), le64_get(msg->avail_uva), le64_get(msg->used_uva) };
 	int rc;
 
-	uint32_t flags = le32_get(msg->flags);
-
-	if (!ring || flags & ~VHOST_ADDR_FLAG_LOG)
+	/* The dirty log is not offered. */
+	if (!ring || le32_get(msg->flags) != 0)
 		return -EINVAL;
 	rc = vhost_ring_set_addr(ring, &addr);
-	if (rc < 0)
-		return rc;
-	vhost_ring_set_used_gpa(ring, flags & VHOST_ADDR_FLAG_LOG ? le64_get(msg->log_gpa) : VIRTQ_USED_UNLOGGED);
-	vhost_ring_try_start(ring);
-	return 0;
+	if (rc == 0)
+		vhost_ring_try_start(ring);
+	return rc;
 }
 
 static int set_vring_enable(struct vhost_session *s)
@@ -486,8 +439,6 @@ static int (*const handlers[VHOST_REQUEST_END])(struct vhost_session *s) = {
 	/* Deprecated; meant to disable rings, but front ends disagree about what else it does. */
 	[VHOST_RESET_OWNER] = do_nothing,
 	[VHOST_SET_MEM_TABLE] = set_mem_table,
-	[VHOST_SET_LOG_BASE] = set_log_base,
-	[VHOST_RESET_DEVICE] = reset_device,
 	[VHOST_SET_VRING_NUM] = set_vring_num,
 	[VHOST_SET_VRING_ADDR] = set_vring_addr,
 	[VHOST_SET_VRING_BASE] = set_vring_base,

@@ -12,7 +12,6 @@
  * Always: `polled` says whether the poller is on the loop's list, and only a started ring's is. After
  * vhost_ring_abandon nothing of guest memory is touched through this ring. */
 #include "targets/vhost_ring.h"
-#include "targets/vhost_format.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -220,7 +219,6 @@ void vhost_ring_init(struct vhost_ring *ring, struct vhost_ring_env *env, uint32
 	ring->env = env;
 	ring->index = index;
 	ring->kick_fd = ring->call_fd = ring->err_fd = -1;
-	ring->used_gpa = VIRTQ_USED_UNLOGGED;
 	ring->poller.poll = ring_poll;
 	ring->poller.arm = ring_arm;
 	ring->poller.disarm = ring_disarm;
@@ -261,21 +259,6 @@ int vhost_ring_set_addr(struct vhost_ring *ring, const struct virtq_addr *addr)
 	ring->addr = *addr;
 	ring->has_addr = true;
 	return 0;
-}
-
-void vhost_ring_relog(struct vhost_ring *ring)
-{
-	const struct vhost_ring_env *env = ring->env;
-
-	if (ring->queue)
-		virtq_set_log(blk_queue_virtq(ring->queue), env->features & (1ull << VHOST_F_LOG_ALL_BIT) ? env->log : NULL,
-			      ring->used_gpa);
-}
-
-void vhost_ring_set_used_gpa(struct vhost_ring *ring, uint64_t used_gpa)
-{
-	ring->used_gpa = used_gpa;
-	vhost_ring_relog(ring);
 }
 
 static void stop_watching(struct vhost_ring *ring)
@@ -416,7 +399,6 @@ void vhost_ring_try_start(struct vhost_ring *ring)
 		break_ring(ring, start_error(rc));
 		return;
 	}
-	vhost_ring_relog(ring);
 	wake_ring(ring);
 	pay_call(ring);
 	ring->env->started(ring->env);
@@ -482,11 +464,4 @@ void vhost_ring_close(struct vhost_ring *ring)
 	close_fd(&ring->kick_fd);
 	close_fd(&ring->call_fd);
 	ring->broken = false;
-}
-
-void vhost_ring_reset(struct vhost_ring *ring)
-{
-	ring->size = ring->base = 0;
-	ring->has_addr = ring->enabled = false;
-	ring->used_gpa = VIRTQ_USED_UNLOGGED;
 }

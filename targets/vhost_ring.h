@@ -29,7 +29,6 @@ struct vhost_ring_env {
 	struct blk_dev *dev;
 	struct guestmem *mem;          /* current table */
 	struct inflight *inflight;     /* or NULL */
-	struct dirtylog *log;          /* or NULL */
 	uint64_t features;             /* negotiated; 0 before SET_FEATURES */
 	bool may_start;                /* features are set, nothing lingers, the session goes on */
 	/* Required, all. Called from the loop or from within vhost_ring_*; they must not wait. */
@@ -49,7 +48,6 @@ struct vhost_ring {
 	uint16_t base;
 	struct virtq_addr addr;
 	bool has_addr, enabled;
-	uint64_t used_gpa;             /* for the log of written pages; VIRTQ_USED_UNLOGGED: the used ring is not in it */
 	bool has_kick;                 /* SET_VRING_KICK came; kick_fd -1: we are to poll */
 	int kick_fd, call_fd, err_fd;  /* -1: none */
 	/* State. */
@@ -70,7 +68,6 @@ void vhost_ring_init(struct vhost_ring *ring, struct vhost_ring_env *env, uint32
 int vhost_ring_set_size(struct vhost_ring *ring, uint32_t size);
 int vhost_ring_set_base(struct vhost_ring *ring, uint32_t base);
 int vhost_ring_set_addr(struct vhost_ring *ring, const struct virtq_addr *addr);
-void vhost_ring_set_used_gpa(struct vhost_ring *ring, uint64_t used_gpa);
 int vhost_ring_set_kick(struct vhost_ring *ring, int fd);      /* waits */
 int vhost_ring_set_call(struct vhost_ring *ring, int fd);
 int vhost_ring_set_err(struct vhost_ring *ring, int fd);
@@ -86,10 +83,6 @@ void vhost_ring_drain(struct vhost_ring *ring);
 void vhost_ring_leave(struct vhost_ring *ring);
 bool vhost_ring_is_drained(const struct vhost_ring *ring);
 void vhost_ring_resume(struct vhost_ring *ring);
-/* Whether pages are logged, and where, has changed. */
-void vhost_ring_relog(struct vhost_ring *ring);
-/* The ring is as it was when the session began. It is stopped and closed. */
-void vhost_ring_reset(struct vhost_ring *ring);
 /* The table in env->mem is new. */
 void vhost_ring_remap(struct vhost_ring *ring);
 /* Lets go of the queue; base becomes the next available index, and the ring stays stopped until SET_VRING_KICK. `orderly`:

@@ -216,7 +216,7 @@ static bool wants_ack(const struct vhost_session *s)
 /* A request with an answer of its own has no other way to fail than the end of the session. */
 static bool answers_itself(uint32_t request)
 {
-	return request == VHOST_GET_VRING_BASE || request == VHOST_GET_INFLIGHT_FD || request == VHOST_SET_LOG_BASE;
+	return request == VHOST_GET_VRING_BASE || request == VHOST_GET_INFLIGHT_FD;
 }
 
 /* 0, or what went wrong: the protocol asks for no more than that it is not 0. */
@@ -315,7 +315,6 @@ static void session_end(struct vhost_session *s, bool orderly)
 		(void)vhost_ring_set_err(ring, -1);
 	}
 	inflight_put(s->env.inflight);
-	dirtylog_put(s->env.log);
 	guestmem_put(s->env.mem);
 	if (s->backend_fd >= 0)
 		close(s->backend_fd);

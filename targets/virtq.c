@@ -51,8 +51,6 @@ struct virtq {
 
 	const char *fault;
 	struct virtq_addr addr;
-	struct dirtylog *log;          /* or NULL */
-	uint64_t used_gpa;
 	struct inflight *inflight;
 	struct inflight_ring track;
 	uint16_t *batch;               /* [size]: heads pushed, not published */
@@ -179,7 +177,6 @@ void virtq_destroy(struct virtq *q)
 {
 	guestmem_put(q->mem);
 	inflight_put(q->inflight);
-	dirtylog_put(q->log);
 	mem_free(q);
 }
 
@@ -195,42 +192,6 @@ int virtq_remap(struct virtq *q, struct guestmem *mem)
 	guestmem_put(q->mem);
 	q->mem = mem;
 	return 0;
-}
-
-/* ---- noting what is written ---- */
-
-void virtq_set_log(struct virtq *q, struct dirtylog *log, uint64_t used_gpa)
-{
-	struct dirtylog *old = q->log;
-
-	q->log = log ? dirtylog_get(log) : NULL;
-	q->used_gpa = used_gpa;
-	dirtylog_put(old);
-}
-
-bool virtq_is_logged(const struct virtq *q)
-{
-	return q->log;
-}
-
-void virtq_wrote(struct virtq *q, const void *at, uint64_t len_bytes)
-{
-	uint64_t gpa;
-
-	if (guestmem_gpa(q->mem, at, &gpa))
-		dirtylog_note(q->log, gpa, len_bytes);
-}
-
-/* A part of the used ring was written. */
-static void wrote_used(struct virtq *q, uint32_t off_bytes, uint32_t len_bytes)
-{
-	if (q->log && q->used_gpa <= UINT64_MAX - off_bytes - len_bytes)
-		dirtylog_note(q->log, q->used_gpa + off_bytes, len_bytes);
-}
-
-static void wrote_used_word(struct virtq *q, const uint16_t *word)
-{
-	wrote_used(q, (uint32_t)(word - q->ring.used) * sizeof(*word), sizeof(*word));
 }
 
 /* ---- taking chains ---- */
@@ -418,7 +379,6 @@ void virtq_push(struct virtq *q, uint16_t head, uint32_t len_bytes)
 
 	assert(head < q->size && q->taken[head] && q->batch_count < q->size);
 	memcpy((uint8_t *)q->ring.used + VQ_RING_OFF_BYTES + slot * sizeof(elem), &elem, sizeof(elem));
-	wrote_used(q, VQ_RING_OFF_BYTES + slot * (uint32_t)sizeof(elem), sizeof(elem));
 	if (q->inflight)
 		inflight_give(&q->track, head);
 	q->batch[q->batch_count++] = head;
@@ -443,7 +403,6 @@ bool virtq_publish(struct virtq *q)
 		return false;
 	q->used_idx += q->batch_count;
 	__atomic_store_n(&q->ring.used[VQ_IDX_WORD], htole16(q->used_idx), __ATOMIC_RELEASE); /* B */
-	wrote_used_word(q, &q->ring.used[VQ_IDX_WORD]);
 	if (q->inflight)
 		inflight_given(&q->track, q->batch, q->batch_count, q->used_idx);
 	for (uint16_t i = 0; i < q->batch_count; i++)
@@ -457,11 +416,11 @@ bool virtq_publish(struct virtq *q)
 
 bool virtq_notify_on(struct virtq *q)
 {
-	uint16_t *word = q->event_idx ? avail_event_word(q) : &q->ring.used[VQ_FLAGS_WORD];
-
 	q->quiet = false;
-	word_write(word, q->event_idx ? q->next_avail : 0);
-	wrote_used_word(q, word);
+	if (q->event_idx)
+		word_write(avail_event_word(q), q->next_avail);
+	else
+		word_write(&q->ring.used[VQ_FLAGS_WORD], 0);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* D */
 	return q->avail_idx != q->next_avail || word_read(&q->ring.avail[VQ_IDX_WORD]) != q->next_avail;
 }
@@ -472,7 +431,6 @@ void virtq_notify_off(struct virtq *q)
 		return;
 	q->quiet = true;
 	word_write(&q->ring.used[VQ_FLAGS_WORD], VRING_USED_F_NO_NOTIFY);
-	wrote_used_word(q, &q->ring.used[VQ_FLAGS_WORD]);
 }
 
 /* ---- what it is ---- */

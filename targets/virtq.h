@@ -13,7 +13,6 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "targets/dirtylog.h"
 #include "targets/guestmem.h"
 #include "targets/inflight.h"
 #include "targets/virtq_format.h"
@@ -72,14 +71,6 @@ void virtq_notify_off(struct virtq *q);
 
 /* The ring goes on in the memory of a new table (same user addresses). 0, or -EFAULT and nothing has changed. */
 int virtq_remap(struct virtq *q, struct guestmem *mem);
-
-#define VIRTQ_USED_UNLOGGED UINT64_MAX
-/* From now on the pages that are written are noted in `log` (NULL: they are not); those of the used ring only if its guest
- * address is given. */
-void virtq_set_log(struct virtq *q, struct dirtylog *log, uint64_t used_gpa);
-bool virtq_is_logged(const struct virtq *q);
-/* The device has written into a chain's piece. Of a logged ring only. */
-void virtq_wrote(struct virtq *q, const void *at, uint64_t len_bytes);
 
 /* Taken and not yet published, those a predecessor took included. */
 uint32_t virtq_in_flight(const struct virtq *q);

@@ -7,7 +7,6 @@
 #include "tests/client/tap.h"
 
 extern const struct test semantics_proto_tests[];
-extern const struct test semantics_log_tests[];
 extern const struct test semantics_ring_tests[];
 extern const struct test semantics_block_tests[];
 extern const struct test semantics_reconnect_tests[];

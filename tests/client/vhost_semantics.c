@@ -47,8 +47,7 @@ bool submit_read(struct bed *bed, struct vc *vc, unsigned queue, uint64_t sector
 int main(int argc, char **argv)
 {
 	static const struct test *const lists[] = {
-		semantics_proto_tests, semantics_ring_tests, semantics_block_tests, semantics_reconnect_tests,
-		semantics_log_tests, NULL,
+		semantics_proto_tests, semantics_ring_tests, semantics_block_tests, semantics_reconnect_tests, NULL,
 	};
 	static const struct tap_plan plan = { .program = "vhost-semantics", .lists = lists };
 	return tap_main(&plan, argc, argv);

@@ -256,7 +256,7 @@ static void every_request_has_its_bounds(void **state)
 
 static void unknown_requests_are_refused(void **state)
 {
-	static const uint32_t requests[] = { 0, 7, 19, 20, 22, 23, 26, 30, 33, 35, 39, 40, 42, 1000, UINT32_MAX };
+	static const uint32_t requests[] = { 0, 6, 7, 19, 20, 22, 23, 26, 30, 33, 34, 35, 39, 40, 42, 1000, UINT32_MAX };
 
 	for (unsigned i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
 		assert_int_equal(validate(requests[i], 1, 0, 0, ALL_FEATURES), -EOPNOTSUPP);
