@@ -321,9 +321,7 @@ static int resize(struct volumes *vols, struct volume_state *vol, uint64_t size_
 	if (rc < 0)
 		return directory_commit_error(err, rc, "resize volume", vol->name);
 	vol->flags = flags;
-	rc = fiber_call_on(vol->lin->loop, resize_on_home, &call);
-	if (rc < 0)
-		return err_set(err, rc, "volume '%s' has its new size after the next import only: out of memory", vol->name);
+	directory_call(vol->lin->loop, resize_on_home, &call);
 	return flags & VOLUME_TRIM_PENDING ? trim(vols, vol, err) : 0;
 }
 
