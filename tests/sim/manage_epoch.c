@@ -58,6 +58,7 @@ static void intrude(struct sim_volume *sv, struct volume *handle)
 /* The old handle's requests come to their end, and it writes no more. */
 static void let_go(struct sim_volume *sv, struct volume *old)
 {
+	uint64_t wait_ns = 50000; /* ever longer, as a disk may be slow */
 	bool sent = false;
 
 	while (!sim_failed() && (!sent || !client_is_rid(sv->client))) {
@@ -65,7 +66,8 @@ static void let_go(struct sim_volume *sv, struct volume *old)
 			client_send_stale(sv->client, old);
 			sent = true;
 		}
-		fiber_sleep_ns(50000);
+		fiber_sleep_ns(wait_ns);
+		wait_ns += wait_ns / 4;
 	}
 	volume_close(old);
 }
