@@ -35,8 +35,8 @@ run_vm() {
 # vm_end NAME: by SIGINT, which asks no guest.
 vm_end() {
     running "$1" || return 0
-    kill -INT "$(pid_of "$1")"
-    wait_until 5 ended "$1" || kill -KILL "$(pid_of "$1")"
+    kill -INT "$(pid_of "$1")" 2>/dev/null || true # it may end by itself just now
+    wait_until 5 ended "$1" || kill -KILL "$(pid_of "$1")" 2>/dev/null || true
 }
 
 # vm_call NAME METHOD [PARAMS]: the result of a control method, or its error and exit code 1.
