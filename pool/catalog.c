@@ -562,11 +562,11 @@ int catalog_resume(struct catalog *cat, bool without_some)
 {
 	int ret;
 
+	fmutex_lock(&cat->commit_lock);
 	/* Past whatever the others may have; twice, as an attempt without other disks may have gone past that too. */
 	cat->without_some = without_some;
 	if (without_some)
 		cat->next_generation += CAT_UNSEEN_GENERATIONS + 2;
-	fmutex_lock(&cat->commit_lock);
 	do {
 		for (uint32_t i = 0; i < cat->disk_count; i++)
 			cat->disks[i]->out = atomic_load(cat->disks[i]->failed);
