@@ -11,6 +11,7 @@
 #include "pool/runtime/reactor.h"
 #include "tests/unit/disk_crowd.h"
 #include "tests/unit/disk_suite.h"
+#include "tests/unit/server_rig.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_server.h"
 
@@ -21,52 +22,28 @@
 
 static const struct disk_open_opts no_opts;
 
-static struct reactor *reactor;
-static bool running; /* a test that failed stays so: its fiber never ends */
-static char folder[256], uri[512];
+static struct server_rig rig;
+static char uri[512];
 static int port;
-static pid_t server;
 
 static int setup(void **state)
 {
-	const char *tmp = getenv("TMPDIR");
-	struct err err;
-
-	snprintf(folder, sizeof(folder), "%s/test_disk_iscsi.XXXXXX", tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(folder));
+	server_rig_setup(&rig, "test_disk_iscsi");
 	port = unit_server_free_port();
 	snprintf(uri, sizeof(uri), "iscsi://127.0.0.1:%d/" IQN "/1", port);
-	if (reactor_create(0, -1, &reactor, &err))
-		fail_msg("%s", err.msg);
-	server = 0;
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	if (server)
-		unit_server_signal(server, SIGKILL);
-	if (!running)
-		reactor_destroy(reactor);
-	running = false;
-	return unit_shell("rm -rf '%s'", folder) ? 0 : -1;
+	return server_rig_teardown(&rig);
 }
 
-static void run_body(void *arg)
-{
-	(*(void (**)(void))arg)();
-	reactor_stop(reactor);
-}
-
-/* Runs fn on a fiber of the main thread's reactor. */
 static void run(void (*fn)(void))
 {
 	if (!unit_has("tgtd") || !unit_has("tgtadm"))
 		skip();
-	running = true;
-	assert_int_equal(fiber_start(reactor_loop(reactor), run_body, &fn), 0);
-	reactor_run(reactor);
-	running = false;
+	server_rig_run(&rig, fn);
 }
 
 /* ---- the target ---- */
@@ -75,18 +52,18 @@ static bool admin(const char *arguments)
 {
 	return unit_shell(
 		"TGT_IPC_SOCKET=%s/ctl tgtadm -C 1 --lld iscsi %s >/dev/null 2>%s/admin.err || ! cat %s/admin.err >&2",
-		folder, arguments, folder, folder);
+		rig.folder, arguments, rig.folder, rig.folder);
 }
 
 static void start_target(void)
 {
 	char path[300];
 
-	snprintf(path, sizeof(path), "%s/ctl", folder);
+	snprintf(path, sizeof(path), "%s/ctl", rig.folder);
 	setenv("TGT_IPC_SOCKET", path, 1);
-	unit_shell("rm -f %s/ctl*", folder);
-	server = unit_server_start("tgtd -f --iscsi portal=127.0.0.1:%d -C 1", port);
-	snprintf(path, sizeof(path), "%s/ctl.1", folder);
+	unit_shell("rm -f %s/ctl*", rig.folder);
+	rig.server = unit_server_start("tgtd -f --iscsi portal=127.0.0.1:%d -C 1", port);
+	snprintf(path, sizeof(path), "%s/ctl.1", rig.folder);
 	unit_server_wait_unix(path);
 	unit_server_wait_port(port);
 	assert_true(admin("--op new --mode target --tid 1 -T " IQN));
@@ -102,14 +79,14 @@ static void add_lun(const char *name, int lun, const char *more)
 {
 	char arguments[600];
 
-	snprintf(arguments, sizeof(arguments), "--op new --mode logicalunit --tid 1 --lun %d -b %s/%s %s", lun, folder,
+	snprintf(arguments, sizeof(arguments), "--op new --mode logicalunit --tid 1 --lun %d -b %s/%s %s", lun, rig.folder,
 		 name, more);
 	assert_true(admin(arguments));
 }
 
 static void make_file(const char *name, const char *size)
 {
-	assert_true(unit_shell("truncate -s %s %s/%s", size, folder, name));
+	assert_true(unit_shell("truncate -s %s %s/%s", size, rig.folder, name));
 }
 
 static void serve(void)
@@ -121,8 +98,8 @@ static void serve(void)
 
 static void stop_server(int signal)
 {
-	unit_server_signal(server, signal);
-	server = 0;
+	unit_server_signal(rig.server, signal);
+	rig.server = 0;
 }
 
 static struct disk *open_with(const char *name)
@@ -185,9 +162,9 @@ static void discard_gives_space_back_body(void)
 	disk = open_with(uri);
 	assert_int_equal(disk_write(disk, 0, out, 8 * MIB), 0);
 	assert_int_equal(disk_flush(disk), 0);
-	assert_true(unit_shell("[ $(stat -c %%b %s/disk) -ge 16384 ]", folder));
+	assert_true(unit_shell("[ $(stat -c %%b %s/disk) -ge 16384 ]", rig.folder));
 	assert_int_equal(suite_submit(disk, &discard), 0);
-	assert_true(unit_shell("[ $(stat -c %%b %s/disk) -lt 2048 ]", folder));
+	assert_true(unit_shell("[ $(stat -c %%b %s/disk) -lt 2048 ]", rig.folder));
 	disk_close(disk);
 	free(out);
 }
@@ -242,11 +219,11 @@ static void a_target_that_hung_is_used_again_body(void)
 	serve();
 	snprintf(name, sizeof(name), "%s?timeout=1", uri);
 	disk = open_with(name);
-	unit_server_signal(server, SIGSTOP);
+	unit_server_signal(rig.server, SIGSTOP);
 	crowd_start(disk, DISK_WRITE, out);
 	fiber_sleep_ns(1500 * MS);
 	assert_non_null(disk_away(disk));
-	unit_server_signal(server, SIGCONT);
+	unit_server_signal(rig.server, SIGCONT);
 	assert_int_equal(crowd_wait(), 0);
 	crowd_start(disk, DISK_READ, in);
 	assert_int_equal(crowd_wait(), 0);
@@ -282,7 +259,7 @@ static void another_lun_is_not_written_body(void)
 		fiber_sleep_ns(10 * MS);
 	}
 	stop_server(SIGKILL);
-	assert_true(unit_shell("cmp -n 67108864 %s/other /dev/zero", folder));
+	assert_true(unit_shell("cmp -n 67108864 %s/other /dev/zero", rig.folder));
 	serve();
 	assert_int_equal(crowd_wait(), 0);
 	disk_close(disk);
@@ -305,16 +282,16 @@ static void chap_takes_the_right_secret_only_body(void)
 	serve();
 	assert_true(admin("--op new --mode account --user me --password the.right.secret"));
 	assert_true(admin("--op bind --mode account --tid 1 --user me"));
-	assert_true(unit_shell("echo the.right.secret >%s/right; echo the.wrong.secret >%s/wrong", folder, folder));
-	snprintf(name, sizeof(name), "iscsi://me@127.0.0.1:%d/" IQN "/1?secret-file=%s/right", port, folder);
+	assert_true(unit_shell("echo the.right.secret >%s/right; echo the.wrong.secret >%s/wrong", rig.folder, rig.folder));
+	snprintf(name, sizeof(name), "iscsi://me@127.0.0.1:%d/" IQN "/1?secret-file=%s/right", port, rig.folder);
 	disk = open_with(name);
 	assert_null(strstr(disk->uri, "the.right"));
 	disk_suite(disk);
 	disk_close(disk);
-	snprintf(name, sizeof(name), "iscsi://me@127.0.0.1:%d/" IQN "/1?secret-file=%s/wrong", port, folder);
+	snprintf(name, sizeof(name), "iscsi://me@127.0.0.1:%d/" IQN "/1?secret-file=%s/wrong", port, rig.folder);
 	open_error(name, "uthenti");
 	open_error(uri, "uth");
-	snprintf(name, sizeof(name), "iscsi://me@127.0.0.1:%d/" IQN "/1?secret-file=%s/none", port, folder);
+	snprintf(name, sizeof(name), "iscsi://me@127.0.0.1:%d/" IQN "/1?secret-file=%s/none", port, rig.folder);
 	open_error(name, "cannot read the secret");
 }
 

@@ -15,6 +15,7 @@
 #include "pool/runtime/reactor.h"
 #include "tests/unit/disk_crowd.h"
 #include "tests/unit/disk_suite.h"
+#include "tests/unit/server_rig.h"
 #include "tests/unit/unit.h"
 #include "tests/unit/unit_server.h"
 
@@ -24,50 +25,26 @@
 
 static const struct disk_open_opts no_opts;
 
-static struct reactor *reactor;
-static bool running; /* a test that failed stays so: its fiber never ends */
-static char folder[256], uri[1024];
-static pid_t server;
+static struct server_rig rig;
+static char uri[1024];
 
 static int setup(void **state)
 {
-	const char *tmp = getenv("TMPDIR");
-	struct err err;
-
-	snprintf(folder, sizeof(folder), "%s/test_disk_nbd.XXXXXX", tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(folder));
-	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s/sock", folder);
-	if (reactor_create(0, -1, &reactor, &err))
-		fail_msg("%s", err.msg);
-	server = 0;
+	server_rig_setup(&rig, "test_disk_nbd");
+	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s/sock", rig.folder);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	if (server)
-		unit_server_signal(server, SIGKILL);
-	if (!running)
-		reactor_destroy(reactor);
-	running = false;
-	return unit_shell("rm -rf '%s'", folder) ? 0 : -1;
+	return server_rig_teardown(&rig);
 }
 
-static void run_body(void *arg)
-{
-	(*(void (**)(void))arg)();
-	reactor_stop(reactor);
-}
-
-/* Runs fn on a fiber of the main thread's reactor. */
 static void run(void (*fn)(void))
 {
 	if (!unit_has("nbdkit") || !unit_has("qemu-nbd"))
 		skip();
-	running = true;
-	assert_int_equal(fiber_start(reactor_loop(reactor), run_body, &fn), 0);
-	reactor_run(reactor);
-	running = false;
+	server_rig_run(&rig, fn);
 }
 
 /* ---- servers, listening on the folder's "sock" ---- */
@@ -76,9 +53,9 @@ static void serve(const char *arguments)
 {
 	char path[300];
 
-	snprintf(path, sizeof(path), "%s/sock", folder);
+	snprintf(path, sizeof(path), "%s/sock", rig.folder);
 	unlink(path);
-	server = unit_server_start("nbdkit --foreground --exit-with-parent --unix %s %s", path, arguments);
+	rig.server = unit_server_start("nbdkit --foreground --exit-with-parent --unix %s %s", path, arguments);
 	unit_server_wait_unix(path);
 }
 
@@ -87,14 +64,14 @@ static void serve_file_with_cache(const char *name)
 {
 	char arguments[600];
 
-	snprintf(arguments, sizeof(arguments), "--filter=cache file %s/%s cache=writeback", folder, name);
+	snprintf(arguments, sizeof(arguments), "--filter=cache file %s/%s cache=writeback", rig.folder, name);
 	serve(arguments);
 }
 
 static void stop_server(int signal)
 {
-	unit_server_signal(server, signal);
-	server = 0;
+	unit_server_signal(rig.server, signal);
+	rig.server = 0;
 }
 
 static void make_file(const char *name, uint64_t size_bytes)
@@ -102,7 +79,7 @@ static void make_file(const char *name, uint64_t size_bytes)
 	char path[300];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	snprintf(path, sizeof(path), "%s/%s", rig.folder, name);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, (off_t)size_bytes), 0);
@@ -114,7 +91,7 @@ static void read_file(const char *name, uint64_t off_bytes, void *buf, uint64_t 
 	char path[300];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	snprintf(path, sizeof(path), "%s/%s", rig.folder, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
 	assert_int_equal(pread(fd, buf, len_bytes, (off_t)off_bytes), len_bytes);
@@ -178,10 +155,10 @@ static void passes_the_suite_body(void)
 	disk_close(disk);
 	stop_server(SIGTERM);
 	make_file("disk", 16 * MIB);
-	snprintf(command, sizeof(command), "%s/qemu", folder);
-	server = unit_server_start("qemu-nbd -t -f raw -k %s %s/disk", command, folder);
+	snprintf(command, sizeof(command), "%s/qemu", rig.folder);
+	rig.server = unit_server_start("qemu-nbd -t -f raw -k %s %s/disk", command, rig.folder);
 	unit_server_wait_unix(command);
-	snprintf(command, sizeof(command), "nbd+unix:///?socket=%s/qemu", folder);
+	snprintf(command, sizeof(command), "nbd+unix:///?socket=%s/qemu", rig.folder);
 	disk = open_with(command);
 	disk_suite(disk);
 	disk_close(disk);
@@ -198,7 +175,7 @@ static void goes_by_tcp_body(void)
 	char name[100];
 	struct disk *disk;
 
-	server = unit_server_start(
+	rig.server = unit_server_start(
 		"nbdkit --foreground --exit-with-parent --port %d --ipaddr 127.0.0.1 -e this memory 16M", port);
 	unit_server_wait_port(port);
 	snprintf(name, sizeof(name), "nbd://localhost:%d/this", port);
@@ -392,12 +369,12 @@ static void a_server_that_hangs_is_left_body(void)
 	disk = open_more("&timeout=1");
 	assert_int_equal(disk_write(disk, 0, out, MIB), 0);
 	/* It comes back in time, and nothing has happened; then it does not. */
-	unit_server_signal(server, SIGSTOP);
+	unit_server_signal(rig.server, SIGSTOP);
 	crowd_start(disk, DISK_WRITE, out);
 	fiber_sleep_ns(300 * MS);
-	unit_server_signal(server, SIGCONT);
+	unit_server_signal(rig.server, SIGCONT);
 	assert_int_equal(crowd_wait(), 0);
-	hung = server;
+	hung = rig.server;
 	unit_server_signal(hung, SIGSTOP);
 	crowd_start(disk, DISK_READ, in);
 	fiber_sleep_ns(1500 * MS);
@@ -428,7 +405,7 @@ static void io_is_given_up_when_asked_for_body(void)
 	assert_int_equal(disk_write(disk, 0, out, MIB), 0);
 	for (int op = DISK_READ; op <= DISK_WRITE; op++) {
 		begin_ns = loop_now_ns(loop_self());
-		unit_server_signal(server, SIGSTOP);
+		unit_server_signal(rig.server, SIGSTOP);
 		crowd_start(disk, op, in);
 		assert_int_equal(crowd_wait(), CROWD);
 		assert_true(loop_now_ns(loop_self()) - begin_ns < 3000 * MS);
@@ -481,7 +458,7 @@ static void a_disk_that_hangs_fails_once_it_is_dispensable_body(void)
 	for (int op = DISK_READ; op <= DISK_WRITE; op++) {
 		needed.spare = false;
 		needed.asked = 0;
-		unit_server_signal(server, SIGSTOP);
+		unit_server_signal(rig.server, SIGSTOP);
 		crowd_start(disk, op, op == DISK_READ ? in : out);
 		fiber_sleep_ns(2500 * MS);
 		assert_true(needed.asked > 1);
@@ -492,7 +469,7 @@ static void a_disk_that_hangs_fails_once_it_is_dispensable_body(void)
 		begin_ns = loop_now_ns(loop_self());
 		assert_int_equal(disk_read(disk, 0, in, MIB), -ETIMEDOUT);
 		assert_true(loop_now_ns(loop_self()) - begin_ns < 200 * MS);
-		unit_server_signal(server, SIGCONT);
+		unit_server_signal(rig.server, SIGCONT);
 		while (disk_away(disk))
 			fiber_sleep_ns(10 * MS);
 		assert_int_equal(disk_read(disk, 0, in, MIB), 0);
@@ -580,7 +557,7 @@ static void errors_come_through_body(void)
 
 	snprintf(arguments, sizeof(arguments),
 		 "--filter=error memory 16M error-file=%s/fail error-pwrite=EIO error-pread=ENOSPC error-rate=100%%",
-		 folder);
+		 rig.folder);
 	serve(arguments);
 	disk = open_with(uri);
 	assert_int_equal(disk_write(disk, 0, buf, MIB), 0);
@@ -588,7 +565,7 @@ static void errors_come_through_body(void)
 	assert_int_equal(disk_write(disk, 0, buf, MIB), -EIO);
 	assert_int_equal(disk_read(disk, 0, buf, MIB), -ENOSPC);
 	assert_int_equal(disk_flush(disk), 0);
-	assert_true(unit_shell("rm %s/fail", folder));
+	assert_true(unit_shell("rm %s/fail", rig.folder));
 	assert_int_equal(disk_write(disk, 0, buf, MIB), 0);
 	disk_close(disk);
 	free(buf);
@@ -606,17 +583,17 @@ static void after_a_failed_flush_none_succeeds_body(void)
 	struct disk *disk;
 	FILE *file;
 
-	snprintf(path, sizeof(path), "%s/plugin", folder);
+	snprintf(path, sizeof(path), "%s/plugin", rig.folder);
 	file = fopen(path, "w");
 	assert_non_null(file);
 	fprintf(file,
 		"#!/bin/bash\ncase $1 in\nget_size) echo 64M;;\npread) dd if=/dev/zero bs=$3 count=1 2>/dev/null;;\n"
 		"can_write|can_flush) exit 0;;\npwrite) cat >/dev/null;;\n"
 		"flush) [ ! -e %s/fail ] || { echo EIO failed >&2; exit 1; };;\n*) exit 2;;\nesac\n",
-		folder);
+		rig.folder);
 	fclose(file);
 	chmod(path, 0700);
-	snprintf(path, sizeof(path), "sh %s/plugin", folder);
+	snprintf(path, sizeof(path), "sh %s/plugin", rig.folder);
 	serve(path);
 	disk = open_with(uri);
 	assert_int_equal(disk_write(disk, 0, buf, MIB), 0);
@@ -627,7 +604,7 @@ static void after_a_failed_flush_none_succeeds_body(void)
 		assert_int_equal(disk_write(disk, 0, buf, 256 * KIB), 0);
 	for (uint32_t i = 0; i < 10; i++)
 		assert_int_equal(disk_write(disk, 0, buf, MIB), 0);
-	assert_true(unit_shell("sleep 0.2; rm %s/fail", folder));
+	assert_true(unit_shell("sleep 0.2; rm %s/fail", rig.folder));
 	assert_int_equal(disk_flush(disk), -EIO);
 	assert_int_equal(disk_flush(disk), -EIO);
 	disk_close(disk);
@@ -653,7 +630,7 @@ static void bad_names_are_refused_body(void)
 	open_error("nbd://h/%zz", "hexadecimal");
 	open_error("nbd://me:secret@h/x", "a secret must not");
 	open_error("nbd://127.0.0.1:1/x", "Connection refused");
-	snprintf(name, sizeof(name), "nbd+unix:///x?socket=%s/none", folder);
+	snprintf(name, sizeof(name), "nbd+unix:///x?socket=%s/none", rig.folder);
 	open_error(name, "No such file");
 }
 
@@ -687,19 +664,19 @@ static void tls_by_a_shared_key_body(void)
 	struct disk *disk;
 
 	assert_true(unit_shell("psktool -u me -p %s/keys >/dev/null 2>&1 && psktool -u me -p %s/wrong >/dev/null 2>&1",
-			       folder, folder));
-	snprintf(arguments, sizeof(arguments), "--tls=require --tls-psk=%s/keys memory 16M", folder);
+			       rig.folder, rig.folder));
+	snprintf(arguments, sizeof(arguments), "--tls=require --tls-psk=%s/keys memory 16M", rig.folder);
 	serve(arguments);
-	snprintf(name, sizeof(name), "nbds+unix://me@/?socket=%s/sock&tls-psk-file=%s/keys", folder, folder);
+	snprintf(name, sizeof(name), "nbds+unix://me@/?socket=%s/sock&tls-psk-file=%s/keys", rig.folder, rig.folder);
 	disk = open_with(name);
 	disk_suite(disk);
 	disk_close(disk);
-	snprintf(name, sizeof(name), "nbds+unix://me@/?socket=%s/sock&tls-psk-file=%s/wrong", folder, folder);
+	snprintf(name, sizeof(name), "nbds+unix://me@/?socket=%s/sock&tls-psk-file=%s/wrong", rig.folder, rig.folder);
 	open_error(name, "TLS");
 	open_error(uri, "TLS");
 	stop_server(SIGTERM);
 	serve("memory 16M");
-	snprintf(name, sizeof(name), "nbds+unix://me@/?socket=%s/sock&tls-psk-file=%s/keys", folder, folder);
+	snprintf(name, sizeof(name), "nbds+unix://me@/?socket=%s/sock&tls-psk-file=%s/keys", rig.folder, rig.folder);
 	open_error(name, "TLS");
 }
 
